@@ -1,0 +1,31 @@
+//! When a thought may stop: signals, smoothing, boundaries, policies, budgets.
+//!
+//! Plain arithmetic on plain numbers; nothing here knows of tensors, models or files. A sequence's
+//! state is a [`Thought`]; the module [`thought`] explains how a decoding loop drives it.
+
+mod boundary;
+mod error;
+mod exit;
+mod markers;
+mod policy;
+mod signals;
+mod smoothing;
+mod span;
+pub mod thought;
+mod thresholds;
+mod vocabulary;
+
+pub use boundary::{BoundaryRules, BoundaryTable};
+pub use error::{ParseError, SettingError};
+pub use exit::{Exit, ExitReason};
+pub use markers::Markers;
+pub use policy::{Policy, Profile, SmoothUnit};
+pub use signals::Signals;
+pub use smoothing::{Smoother, Smoothers, Smoothing};
+pub use span::Phase;
+pub use thought::{Thought, ThoughtConfig, Verdict};
+pub use thresholds::Thresholds;
+pub use vocabulary::Vocabulary;
+
+/// A token's number in the target's vocabulary.
+pub type TokenId = u32;
