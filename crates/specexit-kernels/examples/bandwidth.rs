@@ -1,0 +1,72 @@
+//! Prints what a linear layer `[1024 -> 3072]` costs for 1 to 512 rows: µs, GFLOP/s, GB/s of weights
+//! read, and the time against that of one row, over 24 weights in turn (151 MB) so that caches do
+//! not flatter. Arguments: threads, precision (`bf16`, `f32`), instruction set.
+//!
+//! ```text
+//! cargo run --release -p specexit-kernels --example bandwidth -- 2 bf16 avx512-bf16
+//! ```
+#![allow(clippy::print_stdout)]
+
+use std::time::Instant;
+
+use specexit_kernels::{Isa, Kernels, Matrix, Precision};
+
+const K: usize = 1024;
+const N: usize = 3072;
+const WEIGHTS: usize = 24;
+const ROWS: [usize; 8] = [1, 2, 3, 4, 8, 16, 64, 512];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().map_or(2, |n| n.parse().expect("threads"));
+    let precision = match arguments.next().as_deref() {
+        Some("f32") => Precision::F32,
+        _ => Precision::Bf16,
+    };
+    let isa = arguments.next().map_or(Isa::detect(), |name| name.parse().expect("isa"));
+    let kernels = Kernels::with_isa(threads, precision, isa);
+
+    let mut state = 1_u32;
+    let mut number = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let values: Vec<f32> = (0..N * K).map(|_| number() * 0.1).collect();
+    let weights: Vec<Matrix> = (0..WEIGHTS).map(|_| Matrix::from_f32(N, K, &values)).collect();
+    let x: Vec<f32> = (0..512 * K).map(|_| number()).collect();
+    let mut y = vec![0.0; 512 * N];
+
+    println!("[{K} -> {N}], {threads} threads, {isa}, {precision:?}");
+    // Rounds over all sizes, so that a neighbour's load falls on all of them alike.
+    let mut times = [const { Vec::new() }; ROWS.len()];
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 6.0 {
+        for (times, m) in times.iter_mut().zip(ROWS) {
+            for w in &weights[..if m == 512 { 2 } else { WEIGHTS }] {
+                let start = Instant::now();
+                kernels.linear(&mut y[..m * N], &x[..m * K], w, None);
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let one = median(&mut times[0]);
+    println!(
+        "{:>5} {:>10} {:>10} {:>9} {:>8} {:>7}",
+        "rows", "median µs", "best µs", "GFLOP/s", "GB/s", "to one"
+    );
+    for (times, m) in times.iter_mut().zip(ROWS) {
+        let time = median(times);
+        println!(
+            "{m:5} {:10.1} {:10.1} {:9.1} {:8.1} {:7.2}",
+            time * 1e6,
+            times[0] * 1e6,
+            2.0 * (m * N * K) as f64 / time / 1e9,
+            weights[0].bytes() as f64 / time / 1e9,
+            time / one,
+        );
+    }
+}

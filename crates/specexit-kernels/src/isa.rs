@@ -1,0 +1,175 @@
+//! Which instruction set runs, and how one generic kernel is compiled for each.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Instruction set used by the kernels, ordered by preference.
+///
+/// Results on `Avx2` and `Avx512` have the same bits; `Scalar` differs in the last bits where the
+/// others fuse multiplication and addition, `Avx512Bf16` in the linear layers of [`Precision::Bf16`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// Portable code; the twin the others are tested against.
+    Scalar,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// AVX-512 with dot products of bf16 pairs (`vdpbf16ps`).
+    Avx512Bf16,
+}
+
+/// What linear layers multiply with. Weights are bf16 and sums are f32 in both cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Activations rounded to bf16 (nearest, ties to even), once per call.
+    Bf16,
+    /// Activations as they are; weights are widened in registers.
+    F32,
+}
+
+impl Isa {
+    /// All instruction sets, the least preferred first.
+    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+
+    /// The best instruction set of this CPU.
+    pub fn detect() -> Isa {
+        Isa::ALL.into_iter().rfind(|isa| isa.is_available()).expect("scalar code runs everywhere")
+    }
+
+    /// All instruction sets of this CPU, the best last.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// Whether this CPU has all that `dispatch!` enables for this instruction set.
+    fn is_available(self) -> bool {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        match self {
+            Isa::Scalar => true,
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx512 => {
+                Isa::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        return self == Isa::Scalar;
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512-bf16",
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The name of no [`Isa`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseIsaError(String);
+
+impl fmt::Display for ParseIsaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        write!(f, "unknown instruction set {:?} (one of {names})", self.0)
+    }
+}
+
+impl std::error::Error for ParseIsaError {}
+
+impl FromStr for Isa {
+    type Err = ParseIsaError;
+
+    fn from_str(name: &str) -> Result<Isa, ParseIsaError> {
+        let known = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        known.ok_or_else(|| ParseIsaError(name.to_owned()))
+    }
+}
+
+/// An instruction set that this CPU was seen to have: the proof on which `dispatch!` rests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CheckedIsa(Isa);
+
+impl CheckedIsa {
+    /// # Panics
+    ///
+    /// If this CPU does not have `isa`.
+    pub(crate) fn new(isa: Isa) -> CheckedIsa {
+        assert!(isa.is_available(), "this CPU has no {isa}");
+        CheckedIsa(isa)
+    }
+
+    pub(crate) fn get(self) -> Isa {
+        self.0
+    }
+}
+
+/// Calls `kernel(simd, args..)` compiled for the instruction set: `kernel` is an `#[inline(always)]`
+/// function generic over its first argument, a [`Simd`](crate::simd::Simd), and is inlined into a
+/// function that has the instruction set's features enabled. (`Avx512Bf16` differs from `Avx512` in
+/// products only, see `linear`.)
+macro_rules! dispatch {
+    ($isa:expr, $kernel:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {{
+        let isa: $crate::isa::CheckedIsa = $isa;
+        match isa.get() {
+            $crate::isa::Isa::Scalar => $kernel($crate::simd::Scalar, $($arg),*),
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Isa::Avx2 => {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    // SAFETY: this function's own features are those of `Avx2`.
+                    $kernel(unsafe { $crate::simd::Avx2::new() }, $($arg),*)
+                }
+                // SAFETY: a `CheckedIsa` of `Avx2` says that the CPU has these features.
+                unsafe { avx2($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    // SAFETY: this function's own features are those of `Avx512`.
+                    $kernel(unsafe { $crate::simd::Avx512::new() }, $($arg),*)
+                }
+                // SAFETY: a `CheckedIsa` of either says that the CPU has these features.
+                unsafe { avx512($($arg),*) }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            other => unreachable!("{other} was checked on a CPU without it"),
+        }
+    }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.to_string().parse(), Ok(isa));
+        }
+        let error = "sse2".parse::<Isa>().expect_err("no such instruction set");
+        assert!(error.to_string().contains("\"sse2\""), "{error}");
+    }
+
+    #[test]
+    fn detects_the_best_of_the_available() {
+        let available = Isa::available();
+        assert_eq!(available.first(), Some(&Isa::Scalar));
+        assert_eq!(available.last(), Some(&Isa::detect()));
+        assert!(available.is_sorted());
+    }
+}

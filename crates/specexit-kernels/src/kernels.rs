@@ -1,0 +1,239 @@
+//! The context every operation runs on.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::arena::Buffer;
+use crate::attention::{self, AttentionSequence, AttentionShape};
+use crate::disjoint::Disjoint;
+use crate::elementwise::{add, silu_mul_rows, widen};
+use crate::isa::{CheckedIsa, Isa, Precision};
+use crate::linear::{Output, linear};
+use crate::matrix::Matrix;
+use crate::norm::rms_norm_rows;
+use crate::pool::Pool;
+use crate::rope::{RopeTable, rope_rows};
+
+/// Values from which an operation value by value is worth a fork-join.
+const PARALLEL_VALUES: usize = if cfg!(miri) { 32 } else { 1 << 15 };
+
+/// The operations of a decoder over preallocated slices: a pool of threads, an instruction set and a
+/// precision.
+///
+/// Matrices of activations are row-major `f32`; `m` is the number of rows, taken from the lengths.
+/// Every row's result has the same bits whatever the other rows and the number of threads.
+#[derive(Debug)]
+pub struct Kernels {
+    pool: Pool,
+    isa: CheckedIsa,
+    precision: Precision,
+    /// Packed activations: one buffer for each call that was ever in flight at the same time.
+    scratch: Mutex<Vec<Buffer>>,
+}
+
+impl Kernels {
+    /// Kernels on `threads` threads (the caller's included) and the CPU's best instruction set.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is 0.
+    pub fn new(threads: usize, precision: Precision) -> Kernels {
+        Kernels::with_isa(threads, precision, Isa::detect())
+    }
+
+    /// Kernels on a given instruction set.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is 0 or the CPU does not have `isa` (see [`Isa::available`]).
+    pub fn with_isa(threads: usize, precision: Precision, isa: Isa) -> Kernels {
+        let isa = CheckedIsa::new(isa);
+        Kernels { pool: Pool::new(threads), isa, precision, scratch: Mutex::default() }
+    }
+
+    /// The number of threads, the calling one included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa.get()
+    }
+
+    /// What linear layers multiply with.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// `y = x · wᵀ (+ bias)`: `x` `[m, w.cols()]`, `y` `[m, w.rows()]`, `bias` `[w.rows()]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit.
+    pub fn linear(&self, y: &mut [f32], x: &[f32], w: &Matrix, bias: Option<&[f32]>) {
+        self.product(y, x, w, bias.map_or(Output::Set, Output::Biased));
+    }
+
+    /// `y = y + x · wᵀ`, for residual connections: shapes as in [`linear`](Self::linear).
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit.
+    pub fn linear_add(&self, y: &mut [f32], x: &[f32], w: &Matrix) {
+        self.product(y, x, w, Output::Added);
+    }
+
+    fn product(&self, y: &mut [f32], x: &[f32], w: &Matrix, output: Output<'_>) {
+        let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = kept.unwrap_or_else(|| Buffer::new(0));
+        linear(&self.pool, self.isa, self.precision, &mut scratch, y, x, w, output);
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    }
+
+    /// The rows `ids` of `table`, widened: `y` `[ids.len(), table.cols()]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit or an id is not a row of `table`.
+    pub fn embed(&self, y: &mut [f32], ids: &[u32], table: &Matrix) {
+        let cols = table.cols();
+        assert_eq!(y.len(), ids.len() * cols, "y is not [{}, {cols}]", ids.len());
+        if cols == 0 {
+            return;
+        }
+        for (y, &id) in y.chunks_exact_mut(cols).zip(ids) {
+            let row = table.row(id as usize);
+            dispatch!(self.isa, widen(y: &mut [f32], row: &[half::bf16]));
+        }
+    }
+
+    /// `y = x / sqrt(mean(x²) + eps) * weight` row by row: `x` and `y` `[m, weight.len()]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit.
+    pub fn rms_norm(&self, y: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+        let width = weight.len();
+        assert_eq!(y.len(), x.len(), "y and x differ in length");
+        self.each_row(y, width, |first_row, y| {
+            let x = &x[first_row * width..][..y.len()];
+            dispatch!(
+                self.isa,
+                rms_norm_rows(y: &mut [f32], x: &[f32], weight: &[f32], eps: f32)
+            );
+        });
+    }
+
+    /// Rotates the pairs `(i, i + head_dim / 2)` of each head by the angles of the row's position,
+    /// in place: `x` `[positions.len(), row_stride]`, `heads` heads from column `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit, the heads exceed the row, or a position exceeds the table.
+    pub fn rope(
+        &self,
+        x: &mut [f32],
+        row_stride: usize,
+        offset: usize,
+        heads: usize,
+        positions: &[u32],
+        table: &RopeTable,
+    ) {
+        let m = positions.len();
+        assert_eq!(x.len(), m * row_stride, "x is not [{m}, {row_stride}]");
+        assert!(offset + heads * table.head_dim() <= row_stride, "heads exceed the row");
+        if heads * table.head_dim() == 0 {
+            return;
+        }
+        self.each_row(x, row_stride, |first_row, x| {
+            let positions = &positions[first_row..];
+            dispatch!(
+                self.isa,
+                rope_rows(
+                    x: &mut [f32],
+                    row_stride: usize,
+                    offset: usize,
+                    heads: usize,
+                    positions: &[u32],
+                    table: &RopeTable,
+                )
+            );
+        });
+    }
+
+    /// Causal attention of several sequences at once: for each row and head
+    /// `softmax(scale * q · keysᵀ) · values` over the positions up to the row's own.
+    ///
+    /// `q` `[m, q_stride]` holds `shape.heads` heads from column 0 on, rotated already; `out`
+    /// `[m, heads * head_dim]` has the same rows. Head `h` reads key head `h / (heads / kv_heads)`.
+    /// Rows that belong to no sequence are left as they are.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit, `heads` is not a multiple of `kv_heads`, the rows of sequences
+    /// overlap or are not in ascending order, or a sequence has fewer keys than its rows reach.
+    pub fn attention(
+        &self,
+        out: &mut [f32],
+        q: &[f32],
+        q_stride: usize,
+        shape: AttentionShape,
+        sequences: &[AttentionSequence<'_>],
+    ) {
+        attention::attention(&self.pool, self.isa, out, q, q_stride, shape, sequences);
+    }
+
+    /// `y = silu(gate) * up`: `gate_up` `[m, 2 * width]` with rows `gate|up`, `y` `[m, width]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit.
+    pub fn silu_mul(&self, y: &mut [f32], gate_up: &[f32], width: usize) {
+        assert_eq!(gate_up.len(), 2 * y.len(), "gate_up is not twice as long as y");
+        self.each_row(y, width, |first_row, y| {
+            let gate_up = &gate_up[2 * first_row * width..][..2 * y.len()];
+            dispatch!(self.isa, silu_mul_rows(y: &mut [f32], gate_up: &[f32], width: usize));
+        });
+    }
+
+    /// `y = y + x`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn add(&self, y: &mut [f32], x: &[f32]) {
+        assert_eq!(y.len(), x.len(), "y and x differ in length");
+        self.each_row(y, 1, |first, y| {
+            let x = &x[first..][..y.len()];
+            dispatch!(self.isa, add(y: &mut [f32], x: &[f32]));
+        });
+    }
+
+    /// Calls `job(first row, rows)` on consecutive rows of `y`, on all threads if there is enough to
+    /// do.
+    fn each_row(&self, y: &mut [f32], width: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+        if y.is_empty() {
+            return;
+        }
+        assert!(width > 0 && y.len().is_multiple_of(width), "not whole rows of {width}");
+        let (m, values) = (y.len() / width, y.len());
+        let threads = self.threads().min(m);
+        if values < PARALLEL_VALUES || threads == 1 {
+            job(0, y);
+            return;
+        }
+        let y = Disjoint::new(y);
+        self.pool.run(|thread| {
+            if thread < threads {
+                let rows = thread * m / threads..(thread + 1) * m / threads;
+                // SAFETY: the row ranges of different threads do not overlap.
+                job(rows.start, unsafe { y.part(rows.start * width..rows.end * width) });
+            }
+        });
+    }
+}

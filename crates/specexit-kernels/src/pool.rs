@@ -1,0 +1,252 @@
+//! A persistent pool for work of a few microseconds: its threads spin between jobs.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, yield_now};
+use std::time::{Duration, Instant};
+
+/// Turns of the spin loop before a waiting thread begins to yield: some tens of microseconds, more
+/// than lies between two operations of a decode step and less than another process would notice.
+const SPINS: u32 = if cfg!(miri) { 4 } else { 2_000 };
+
+/// How long an idle worker yields before it sleeps. An idle server then burns nothing, and the gap
+/// between two decode steps (sampling, scheduling, streaming) is bridged without a system call.
+const YIELD: Duration = Duration::from_millis(if cfg!(miri) { 0 } else { 2 });
+
+thread_local! {
+    /// Whether this thread is executing a job of some pool.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A fixed set of threads that executes one job at a time; the calling thread is worker 0.
+///
+/// Workers wait for a job by spinning (tens of microseconds), then yielding (2 ms), then sleeping;
+/// the caller waits for its workers by spinning, then yielding, so that a core taken away by another
+/// process costs time in proportion and no more.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held by the thread whose job is running.
+    leader: Mutex<()>,
+}
+
+/// A closure whose type and lifetime are erased.
+#[derive(Clone, Copy)]
+struct Job {
+    data: *const (),
+    call: unsafe fn(*const (), usize),
+}
+
+/// Keeps what one side spins on apart from what the other side writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+struct Shared {
+    /// Number of jobs published so far; a change tells the workers that `job` is new.
+    epoch: Line<AtomicUsize>,
+    /// Workers that have not finished the current job.
+    pending: Line<AtomicUsize>,
+    job: UnsafeCell<Job>,
+    stop: AtomicBool,
+    /// Per worker: it sleeps, or is about to.
+    asleep: Vec<Line<AtomicBool>>,
+    /// What the first worker to panic in the current job panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is the only field that is not `Sync`. It is written only by the holder of
+// `Pool::leader` while `pending` is 0, that is while no worker reads it, and read by workers only
+// after they saw the `epoch` that was incremented after the write. What it points to is `Sync`
+// (bound of `Pool::run`).
+unsafe impl Sync for Shared {}
+// SAFETY: as above; nothing in it belongs to a particular thread.
+unsafe impl Send for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// Marks this thread as inside a job until dropped, also when the job panics.
+struct Inside {
+    before: bool,
+}
+
+impl Inside {
+    fn enter() -> Inside {
+        Inside { before: INSIDE.replace(true) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(self.before);
+    }
+}
+
+impl Pool {
+    /// Starts `threads - 1` workers.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is 0 or the system refuses a thread.
+    pub fn new(threads: usize) -> Pool {
+        assert!(threads > 0, "a pool needs at least one thread");
+        let shared = Arc::new(Shared {
+            epoch: Line::default(),
+            pending: Line::default(),
+            job: UnsafeCell::new(Job { data: std::ptr::null(), call: |_, _| {} }),
+            stop: AtomicBool::new(false),
+            asleep: (1..threads).map(|_| Line::default()).collect(),
+            panic: Mutex::new(None),
+        });
+        let workers = (1..threads)
+            .map(|index| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(format!("kernels-{index}"))
+                    .spawn(move || shared.work(index))
+                    .expect("the system refused a worker thread")
+            })
+            .collect();
+        Pool { shared, workers, leader: Mutex::new(()) }
+    }
+
+    /// The number of workers, the calling thread included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f(index)` once for each `index` in `0..threads()` and returns when all calls are done.
+    ///
+    /// Calls run in parallel, except for a `run` from inside a job (of any pool), which makes them
+    /// one after another on its own thread. Jobs of several threads run one after another.
+    ///
+    /// # Panics
+    ///
+    /// With the payload of `f`, if a call panicked; the other calls still finish, and the pool stays
+    /// usable.
+    pub fn run<F: Fn(usize) + Sync>(&self, f: F) {
+        if self.workers.is_empty() || INSIDE.get() {
+            (0..self.threads()).for_each(f);
+            return;
+        }
+        if let Err(payload) = self.run_parallel(&f) {
+            resume_unwind(payload);
+        }
+    }
+
+    fn run_parallel<F: Fn(usize) + Sync>(&self, f: &F) -> std::thread::Result<()> {
+        /// # Safety
+        ///
+        /// `data` must point to a live `F`.
+        unsafe fn call<F: Fn(usize)>(data: *const (), index: usize) {
+            // SAFETY: the caller promises it.
+            let f = unsafe { &*data.cast::<F>() };
+            f(index);
+        }
+
+        let shared = &*self.shared;
+        // Every panic of a job is caught below, so a poisoned lock says nothing.
+        let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: this thread leads, and no worker reads the job: each run waits for `pending` = 0.
+        unsafe { *shared.job.get() = Job { data: std::ptr::from_ref(f).cast(), call: call::<F> } };
+        shared.pending.0.store(self.workers.len(), Ordering::Relaxed);
+        shared.publish(&self.workers);
+        let own = catch_unwind(AssertUnwindSafe(|| {
+            let _inside = Inside::enter();
+            f(0);
+        }));
+        // `f` is borrowed by the workers: nothing may leave this function before they are done.
+        let mut spins = 0;
+        while shared.pending.0.load(Ordering::Acquire) != 0 {
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                yield_now();
+            }
+        }
+        let others = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        own.and(others.map_or(Ok(()), Err))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.publish(&self.workers);
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its jobs and has none of its own.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Announces a new job (or `stop`) and wakes the workers that sleep.
+    fn publish(&self, workers: &[JoinHandle<()>]) {
+        // Sequentially consistent against `asleep` then `epoch` in `next`: either the worker sees
+        // the new epoch, or this thread sees that it sleeps.
+        self.epoch.0.fetch_add(1, Ordering::SeqCst);
+        for (worker, asleep) in workers.iter().zip(&self.asleep) {
+            if asleep.0.load(Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+    }
+
+    fn work(&self, index: usize) {
+        let _inside = Inside::enter();
+        let mut seen = 0;
+        loop {
+            seen = self.next(seen, index);
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            // SAFETY: the epoch changed, so the job was written before, and it is not written again
+            // before `pending` counts this worker as done.
+            let job = unsafe { *self.job.get() };
+            // SAFETY: `run_parallel` keeps the closure alive until `pending` is 0.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.data, index) }));
+            if let Err(payload) = result {
+                let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(payload);
+            }
+            self.pending.0.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Waits until the epoch is no longer `seen` and returns it.
+    fn next(&self, seen: usize, index: usize) -> usize {
+        let changed = |order| Some(self.epoch.0.load(order)).filter(|&epoch| epoch != seen);
+        for _ in 0..SPINS {
+            if let Some(epoch) = changed(Ordering::Acquire) {
+                return epoch;
+            }
+            std::hint::spin_loop();
+        }
+        let idle_since = Instant::now();
+        while idle_since.elapsed() < YIELD {
+            if let Some(epoch) = changed(Ordering::Acquire) {
+                return epoch;
+            }
+            yield_now();
+        }
+        let asleep = &self.asleep[index - 1].0;
+        loop {
+            asleep.store(true, Ordering::SeqCst);
+            if let Some(epoch) = changed(Ordering::SeqCst) {
+                asleep.store(false, Ordering::Relaxed);
+                return epoch;
+            }
+            std::thread::park();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Attention against an f64 softmax, and the same bits whatever is computed beside it.
+
+mod common;
+
+use common::{Numbers, all_kernels, bits};
+use specexit_kernels::{AttentionSequence, AttentionShape, Isa, Kernels, Precision};
+
+/// A sequence of a test call: `rows` new rows after `start` cached positions.
+struct Sequence {
+    rows: usize,
+    start: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// A call: queries with two unused columns per row, and its sequences in row order.
+struct Call {
+    shape: AttentionShape,
+    q: Vec<f32>,
+    sequences: Vec<Sequence>,
+}
+
+const PADDING: usize = 2;
+
+impl Call {
+    fn new(heads: usize, kv_heads: usize, head_dim: usize, sizes: &[(usize, usize)]) -> Call {
+        let shape =
+            AttentionShape { heads, kv_heads, head_dim, scale: (head_dim as f32).powf(-0.5) };
+        let mut numbers = Numbers::new((heads * 1000 + head_dim * 10 + sizes.len()) as u64);
+        let mut cache = |rows, start| {
+            // Two positions more than any row may see: they must not matter.
+            let n = (rows + start) * kv_heads * head_dim;
+            let unseen = vec![f32::NAN; 2 * kv_heads * head_dim];
+            [numbers.take(n), unseen].concat()
+        };
+        let sequences: Vec<Sequence> = sizes
+            .iter()
+            .map(|&(rows, start)| {
+                let (keys, values) = (cache(rows, start), cache(rows, start));
+                Sequence { rows, start, keys, values }
+            })
+            .collect();
+        let m: usize = sequences.iter().map(|s| s.rows).sum();
+        let q = numbers.take(m * (heads * head_dim + PADDING)).iter().map(|q| q * 4.0).collect();
+        Call { shape, q, sequences }
+    }
+
+    fn width(&self) -> usize {
+        self.shape.heads * self.shape.head_dim
+    }
+
+    fn stride(&self) -> usize {
+        self.width() + PADDING
+    }
+
+    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        let mut row = 0;
+        let sequences: Vec<AttentionSequence<'_>> = self
+            .sequences
+            .iter()
+            .map(|s| {
+                row += s.rows;
+                let rows = row - s.rows..row;
+                AttentionSequence { rows, start: s.start, keys: &s.keys, values: &s.values }
+            })
+            .collect();
+        let mut out = vec![f32::NAN; row * self.width()];
+        kernels.attention(&mut out, &self.q, self.stride(), self.shape, &sequences);
+        out
+    }
+
+    /// Row `row` of sequence `index`, computed in a call of its own.
+    fn run_alone(&self, kernels: &Kernels, index: usize, row: usize) -> Vec<f32> {
+        let before: usize = self.sequences[..index].iter().map(|s| s.rows).sum();
+        let s = &self.sequences[index];
+        let q = &self.q[(before + row) * self.stride()..][..self.stride()];
+        let sequence = AttentionSequence {
+            rows: 0..1,
+            start: s.start + row,
+            keys: &s.keys,
+            values: &s.values,
+        };
+        let mut out = vec![f32::NAN; self.width()];
+        kernels.attention(&mut out, q, self.stride(), self.shape, &[sequence]);
+        out
+    }
+
+    /// Every row and head by an f64 softmax over all positions.
+    fn reference(&self) -> Vec<f64> {
+        let AttentionShape { heads, kv_heads, head_dim, scale } = self.shape;
+        let mut out = Vec::new();
+        let mut q_rows = self.q.chunks_exact(self.stride());
+        for s in &self.sequences {
+            for row in 0..s.rows {
+                let q = q_rows.next().expect("one row of q per row");
+                for head in 0..heads {
+                    let q = &q[head * head_dim..][..head_dim];
+                    let kv = head / (heads / kv_heads);
+                    let at = |cache: &[f32], j: usize| -> Vec<f64> {
+                        let start = (j * kv_heads + kv) * head_dim;
+                        cache[start..start + head_dim].iter().map(|&v| f64::from(v)).collect()
+                    };
+                    let scores: Vec<f64> = (0..=s.start + row)
+                        .map(|j| {
+                            let dot: f64 =
+                                at(&s.keys, j).iter().zip(q).map(|(k, &q)| k * f64::from(q)).sum();
+                            dot * f64::from(scale)
+                        })
+                        .collect();
+                    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+                    let total: f64 = weights.iter().sum();
+                    let mut sums = vec![0.0; head_dim];
+                    for (j, weight) in weights.iter().enumerate() {
+                        for (sum, v) in sums.iter_mut().zip(at(&s.values, j)) {
+                            *sum += weight / total * v;
+                        }
+                    }
+                    out.extend(sums);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Heads shared and not, head sizes that fill vectors and that do not, rows that cross the chunks of
+/// 256 positions and the blocks of 64 queries, several sequences.
+fn calls() -> Vec<Call> {
+    if cfg!(miri) {
+        return vec![Call::new(4, 2, 5, &[(3, 0), (1, 6)]), Call::new(2, 1, 18, &[(1, 257)])];
+    }
+    vec![
+        Call::new(1, 1, 1, &[(1, 0)]),
+        Call::new(2, 2, 16, &[(5, 0)]),
+        Call::new(4, 2, 24, &[(3, 5), (1, 0), (7, 2)]),
+        Call::new(9, 3, 64, &[(1, 700), (4, 254), (70, 0)]),
+        Call::new(14, 2, 64, &[(9, 510)]),
+        Call::new(8, 1, 128, &[(17, 250), (1, 255), (1, 256)]),
+        Call::new(3, 1, 80, &[(2, 1023), (33, 100)]),
+    ]
+}
+
+#[test]
+fn agrees_with_an_f64_softmax() {
+    for call in calls() {
+        let expected = call.reference();
+        for kernels in all_kernels(1) {
+            for (i, (y, expected)) in call.run(&kernels).iter().zip(&expected).enumerate() {
+                let error = (f64::from(*y) - expected).abs();
+                assert!(error < 3e-6, "{:?} {kernels:?} element {i}: {y} {expected}", call.shape);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
+    for call in calls() {
+        for isa in Isa::available() {
+            let kernels = Kernels::with_isa(1, Precision::Bf16, isa);
+            let together = call.run(&kernels);
+            for threads in 2..=3 {
+                let kernels = Kernels::with_isa(threads, Precision::Bf16, isa);
+                assert_eq!(bits(&call.run(&kernels)), bits(&together), "{threads} threads, {isa}");
+            }
+            let mut rows = together.chunks_exact(call.width());
+            for (index, sequence) in call.sequences.iter().enumerate() {
+                for row in 0..sequence.rows {
+                    let alone = call.run_alone(&kernels, index, row);
+                    let among = rows.next().expect("one row of out per row");
+                    assert_eq!(bits(&alone), bits(among), "{isa} {:?} row {row}", call.shape);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_far_apart_neither_overflow_nor_vanish() {
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
+    let keys: Vec<f32> = (0..600).flat_map(|j| [j as f32 * 10.0, 0.0]).collect();
+    let values: Vec<f32> = (0..600).flat_map(|j| [j as f32, 1.0]).collect();
+    for kernels in all_kernels(1) {
+        for (q, expected) in [(1.0, 599.0), (-1.0, 0.0)] {
+            let sequence =
+                AttentionSequence { rows: 0..1, start: 599, keys: &keys, values: &values };
+            let mut out = [0.0; 2];
+            kernels.attention(&mut out, &[q, 0.0], 2, shape, &[sequence]);
+            assert!((out[0] - expected).abs() < 0.1 && (out[1] - 1.0).abs() < 1e-6, "{out:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_no_sequence_are_left_alone() {
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
+    let cache = [1.0; 2];
+    let sequence = AttentionSequence { rows: 1..2, start: 0, keys: &cache, values: &cache };
+    let mut out = [5.0; 6];
+    let kernels = Kernels::new(1, Precision::F32);
+    kernels.attention(&mut out, &[1.0; 6], 2, shape, std::slice::from_ref(&sequence));
+    assert_eq!(out, [5.0, 5.0, 1.0, 1.0, 5.0, 5.0]);
+    let empty = AttentionSequence { rows: 1..1, start: 0, keys: &[], values: &[] };
+    kernels.attention(&mut out, &[1.0; 6], 2, shape, &[sequence, empty]);
+    kernels.attention(&mut [], &[], 2, shape, &[]);
+}
+
+#[test]
+#[should_panic(expected = "rows of two sequences overlap")]
+fn overlapping_sequences_panic() {
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
+    let cache = [1.0; 8];
+    let sequence = |rows| AttentionSequence { rows, start: 0, keys: &cache, values: &cache };
+    let (q, mut out) = ([1.0; 6], [0.0; 6]);
+    let kernels = Kernels::new(1, Precision::F32);
+    kernels.attention(&mut out, &q, 2, shape, &[sequence(1..3), sequence(0..2)]);
+}
+
+#[test]
+#[should_panic(expected = "keys end before position 5")]
+fn a_cache_that_is_too_short_panics() {
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
+    let cache = [1.0; 8];
+    let sequence = AttentionSequence { rows: 0..2, start: 3, keys: &cache, values: &cache };
+    let kernels = Kernels::new(1, Precision::F32);
+    kernels.attention(&mut [0.0; 4], &[1.0; 4], 2, shape, &[sequence]);
+}
