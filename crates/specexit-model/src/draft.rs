@@ -1,0 +1,318 @@
+//! The EAGLE-3 draft head: one decoder layer that drafts from the target's own states.
+//!
+//! The state at position t goes with the embedding of token t+1, at RoPE position t; the output
+//! predicts token t+2. The state before the final norm is what the next drafted step receives.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use specexit_kernels::{Kernels, Matrix, RopeTable};
+
+use crate::config::inverse_frequencies;
+use crate::decoder_layer::{Attention, AttentionSizes, LayerBuffers, Mlp, Span, sized};
+use crate::error::{ModelError, Result};
+use crate::head_file::{HEAD_WEIGHTS, HeadConfig, PROBE_ROWS, open_weights, read_d2t};
+use crate::kv_cache::KvCache;
+use crate::target::{LogitRows, Target, load_mlp};
+use crate::weights::Weights;
+
+/// A draft head ready to run beside its target.
+pub struct DraftHead {
+    /// Sizes and provenance.
+    pub config: HeadConfig,
+    kernels: Arc<Kernels>,
+    embed_tokens: Arc<Matrix>,
+    /// `[H, 3 H_t]`.
+    fc: Matrix,
+    /// Rows of confidence, progress, remaining: `[3, 3 H_t]`; `None` in a plain EAGLE-3 head.
+    probe: Option<Vec<f32>>,
+    midlayer: MidLayer,
+    norm: Vec<f32>,
+    /// `[V_d, H]`.
+    lm_head: Matrix,
+    /// Target id of each draft id; `None` for the full vocabulary.
+    d2t: Option<Vec<u32>>,
+    rope: RopeTable,
+}
+
+struct MidLayer {
+    input_layernorm: Vec<f32>,
+    hidden_norm: Vec<f32>,
+    self_attn: Attention,
+    post_attention_layernorm: Vec<f32>,
+    mlp: Mlp,
+}
+
+/// New rows of one sequence; they sit at positions `cache.len()..`.
+pub struct DraftRows<'a> {
+    /// Token t+1 for each row.
+    pub tokens: &'a [u32],
+    /// Residual r for each row, `[rows, H]`: [`DraftHead::fuse`]d states, or fed-back hidden states.
+    pub residual: &'a [f32],
+    /// The sequence's draft cache, extended by the forward.
+    pub cache: &'a mut KvCache,
+    /// Which rows' logits are wanted.
+    pub logits: LogitRows,
+}
+
+/// Results and scratch of a draft forward, reused from call to call.
+#[derive(Default)]
+pub struct DraftWorkspace {
+    residual: Vec<f32>,
+    input: Vec<f32>,
+    normed: Vec<f32>,
+    final_rows: Vec<f32>,
+    logits: Vec<f32>,
+    layer: LayerBuffers,
+    width: usize,
+    vocab: usize,
+    rows: usize,
+    logit_rows: usize,
+}
+
+impl DraftWorkspace {
+    /// The state before the final norm of row `row` of the batch, `[H]`.
+    pub fn hidden(&self, row: usize) -> &[f32] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        &self.residual[row * self.width..(row + 1) * self.width]
+    }
+
+    /// Logits over the draft vocabulary of the `index`-th row among those asked for, `[V_d]`.
+    pub fn logits(&self, index: usize) -> &[f32] {
+        assert!(index < self.logit_rows, "logits {index} of {}", self.logit_rows);
+        &self.logits[index * self.vocab..(index + 1) * self.vocab]
+    }
+}
+
+impl DraftHead {
+    /// Reads a head's folder for `target`, sharing its embedding and kernels.
+    ///
+    /// # Errors
+    /// A missing or broken file, a head of another model, or weights that are not finite.
+    pub fn load(dir: &Path, target: &Target) -> Result<DraftHead> {
+        let config = HeadConfig::open(dir)?;
+        check_target(&config, target, dir)?;
+        let weights = open_weights(dir)?;
+        let (h, width) = (config.hidden_size, 3 * config.target_hidden());
+        let (fc, probe) = load_fc(&weights, h, width, dir)?;
+        let lm_head = weights.matrix("lm_head.weight", config.draft_vocab(), h)?;
+        let embed_tokens = if weights.contains("embed_tokens.weight") {
+            Arc::new(weights.matrix("embed_tokens.weight", config.vocab_size, h)?)
+        } else if config.target_hidden() == h {
+            Arc::clone(target.embed_tokens())
+        } else {
+            return Err(ModelError::MissingTensor {
+                path: dir.join(HEAD_WEIGHTS),
+                tensor: "embed_tokens.weight".to_owned(),
+            });
+        };
+        let inv_freq = inverse_frequencies(config.rope_theta, config.head_dim());
+        let positions = target.config.max_position_embeddings;
+        Ok(DraftHead {
+            kernels: Arc::clone(target.kernels()),
+            embed_tokens,
+            fc,
+            probe,
+            midlayer: MidLayer::load(&config, &weights)?,
+            norm: weights.vector("norm.weight", h)?,
+            lm_head,
+            d2t: read_d2t(&weights, &config, dir)?,
+            rope: RopeTable::new(&inv_freq, positions),
+            config,
+        })
+    }
+
+    /// Whether the head predicts signals; a plain EAGLE-3 head does not and never exits.
+    pub fn has_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// Target id of each draft id, ascending; `None` when they are the same.
+    pub fn d2t(&self) -> Option<&[u32]> {
+        self.d2t.as_deref()
+    }
+
+    /// The target id of draft id `draft`.
+    pub fn target_id(&self, draft: usize) -> u32 {
+        self.d2t.as_ref().map_or(draft as u32, |d2t| d2t[draft])
+    }
+
+    /// An empty draft cache.
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(1, self.midlayer.self_attn.sizes.kv())
+    }
+
+    /// `fc` over tapped states `[m, 3 H_t]`: the residual `[m, H]` of the first drafted step.
+    pub fn fuse(&self, taps: &[f32], residual: &mut Vec<f32>) {
+        let rows = taps.len() / self.fc.cols();
+        residual.resize(rows * self.config.hidden_size, 0.0);
+        self.kernels.linear(residual, taps, &self.fc, None);
+    }
+
+    /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining.
+    ///
+    /// In f32 whatever the kernels' precision: three rows cost nothing and thresholds compare them.
+    pub fn signal_logits(&self, taps: &[f32]) -> Option<[f32; PROBE_ROWS]> {
+        let probe = self.probe.as_ref()?;
+        let mut rows = probe.chunks_exact(taps.len());
+        Some(std::array::from_fn(|_| rows.next().map_or(f32::NAN, |row| dot(row, taps))))
+    }
+
+    /// Runs new rows of several sequences through the layer and, where asked, to draft logits.
+    ///
+    /// # Errors
+    /// A token id outside the vocabulary.
+    pub fn forward(&self, batch: &mut [DraftRows<'_>], workspace: &mut DraftWorkspace) -> Result<()> {
+        let (h, eps, kernels) = (self.config.hidden_size, self.config.rms_norm_eps, &*self.kernels);
+        let (mut ids, mut positions, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+        for rows in batch.iter() {
+            let first = ids.len();
+            ids.extend_from_slice(rows.tokens);
+            let start = rows.cache.len() as u32;
+            positions.extend(start..start + rows.tokens.len() as u32);
+            match rows.logits {
+                LogitRows::None => {}
+                LogitRows::Last => wanted.push(ids.len() - 1),
+                LogitRows::All => wanted.extend(first..ids.len()),
+            }
+        }
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.config.vocab_size) {
+            return Err(ModelError::TokenOutOfRange { id, vocab: self.config.vocab_size });
+        }
+        let rows = ids.len();
+        (workspace.rows, workspace.width) = (rows, h);
+
+        let residual = sized(&mut workspace.residual, rows * h);
+        let mut next = 0;
+        let mut spans = Vec::with_capacity(batch.len());
+        for b in batch.iter_mut() {
+            let span = next..next + b.tokens.len();
+            residual[span.start * h..span.end * h].copy_from_slice(b.residual);
+            next = span.end;
+            spans.push(Span { rows: span, cache: &mut *b.cache });
+        }
+
+        let layer = &self.midlayer;
+        let (embed, states) = sized(&mut workspace.normed, 3 * rows * h).split_at_mut(rows * h);
+        let (states, raw) = states.split_at_mut(rows * h);
+        kernels.embed(raw, &ids, &self.embed_tokens);
+        kernels.rms_norm(embed, raw, &layer.input_layernorm, eps);
+        kernels.rms_norm(states, residual, &layer.hidden_norm, eps);
+        let input = sized(&mut workspace.input, rows * 2 * h);
+        for (row, to) in input.chunks_exact_mut(2 * h).enumerate() {
+            to[..h].copy_from_slice(&embed[row * h..(row + 1) * h]);
+            to[h..].copy_from_slice(&states[row * h..(row + 1) * h]);
+        }
+        let buffers = &mut workspace.layer;
+        let rope = &self.rope;
+        let attn = &layer.self_attn;
+        attn.forward(kernels, residual, input, &positions, rope, eps, 0, &mut spans, buffers);
+        kernels.rms_norm(states, residual, &layer.post_attention_layernorm, eps);
+        layer.mlp.forward(kernels, residual, states, buffers);
+        for span in &mut spans {
+            span.cache.advance(span.rows.len());
+        }
+
+        (workspace.logit_rows, workspace.vocab) = (wanted.len(), self.config.draft_vocab());
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let last = sized(&mut workspace.normed, wanted.len() * h);
+        for (to, &row) in last.chunks_exact_mut(h).zip(&wanted) {
+            to.copy_from_slice(&workspace.residual[row * h..(row + 1) * h]);
+        }
+        let final_rows = sized(&mut workspace.final_rows, wanted.len() * h);
+        kernels.rms_norm(final_rows, last, &self.norm, eps);
+        let logits = sized(&mut workspace.logits, wanted.len() * self.config.draft_vocab());
+        kernels.linear(logits, final_rows, &self.lm_head, None);
+        Ok(())
+    }
+}
+
+impl MidLayer {
+    fn load(config: &HeadConfig, weights: &Weights) -> Result<MidLayer> {
+        let h = config.hidden_size;
+        let sizes = AttentionSizes {
+            heads: config.num_attention_heads,
+            kv_heads: config.kv_heads(),
+            head_dim: config.head_dim(),
+        };
+        let vector = |name: &str| weights.vector(&format!("midlayer.{name}.weight"), h);
+        let proj = |name: &str, rows, cols| {
+            weights.matrix(&format!("midlayer.self_attn.{name}.weight"), rows, cols)
+        };
+        let q_proj = proj("q_proj", sizes.q(), 2 * h)?;
+        let k_proj = proj("k_proj", sizes.kv(), 2 * h)?;
+        let v_proj = proj("v_proj", sizes.kv(), 2 * h)?;
+        Ok(MidLayer {
+            input_layernorm: vector("input_layernorm")?,
+            hidden_norm: vector("hidden_norm")?,
+            self_attn: Attention {
+                sizes,
+                qkv_proj: Matrix::stack(&[&q_proj, &k_proj, &v_proj]),
+                qkv_bias: None,
+                qk_norm: None,
+                o_proj: proj("o_proj", h, sizes.q())?,
+            },
+            post_attention_layernorm: vector("post_attention_layernorm")?,
+            mlp: load_mlp(weights, "midlayer.mlp", h, config.intermediate_size)?,
+        })
+    }
+}
+
+/// Splits `fc.weight` into the fusing rows and, when there are three more, the probe.
+fn load_fc(
+    weights: &Weights,
+    h: usize,
+    width: usize,
+    dir: &Path,
+) -> Result<(Matrix, Option<Vec<f32>>)> {
+    let (shape, data) = weights.f32("fc.weight")?;
+    let expected = vec![h, width];
+    let wrong = |found| ModelError::TensorShape {
+        path: dir.join(HEAD_WEIGHTS),
+        tensor: "fc.weight".to_owned(),
+        expected,
+        found,
+    };
+    match shape[..] {
+        [rows, cols] if cols == width && rows == h => Ok((Matrix::from_f32(h, width, &data), None)),
+        [rows, cols] if cols == width && rows == h + PROBE_ROWS => {
+            let (fc, probe) = data.split_at(h * width);
+            Ok((Matrix::from_f32(h, width, fc), Some(probe.to_vec())))
+        }
+        _ => Err(wrong(shape)),
+    }
+}
+
+/// Refuses a head whose sizes, taps or tokenizer are another model's.
+fn check_target(config: &HeadConfig, target: &Target, dir: &Path) -> Result<()> {
+    let wrong = |problem: String| Err(ModelError::WrongHead { path: dir.to_owned(), problem });
+    if config.target_hidden() != target.config.hidden_size {
+        return wrong(format!(
+            "it reads states of width {}, the target's have {}",
+            config.target_hidden(),
+            target.config.hidden_size
+        ));
+    }
+    if config.vocab_size != target.config.vocab_size {
+        return wrong(format!(
+            "its vocabulary has {} tokens, the target's {}",
+            config.vocab_size, target.config.vocab_size
+        ));
+    }
+    Ok(())
+}
+
+/// A dot product in one fixed order: sixteen interleaved sums, then those in turn.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    let (a16, b16) = (a.chunks_exact(16), b.chunks_exact(16));
+    let tail: f32 = a16.remainder().iter().zip(b16.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a16.zip(b16) {
+        for lane in 0..16 {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + tail
+}
