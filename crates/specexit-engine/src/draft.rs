@@ -1,0 +1,155 @@
+//! Drafting: the head reads the states that the target has produced and runs ahead in a chain.
+
+use specexit_kernels::argmax;
+use specexit_model::{DraftHead, DraftRows, DraftWorkspace, LogitRows};
+
+use crate::error::Result;
+use crate::sampling::pick;
+use crate::sequence::{DraftState, Sequence};
+use crate::verify::{DraftDistribution, Drafted};
+
+/// Buffers of drafting, reused from round to round.
+#[derive(Default)]
+pub(crate) struct DraftBuffers {
+    workspace: DraftWorkspace,
+    taps: Vec<f32>,
+    residual: Vec<f32>,
+    chain: Vec<f32>,
+}
+
+/// Extends every draft cache by the pairs that became known and drafts for the sequences at a root.
+///
+/// `room` says how many tokens a sequence may draft in this step.
+pub(crate) fn draft(
+    head: &DraftHead,
+    sequences: &mut [Sequence],
+    buffers: &mut DraftBuffers,
+    room: impl Fn(&Sequence) -> usize,
+) -> Result<()> {
+    for sequence in sequences.iter_mut() {
+        sequence.drafted.clear();
+    }
+    let rooms: Vec<usize> = sequences.iter().map(&room).collect();
+    let mut chains = extend(head, sequences, &rooms, buffers)?;
+    let width = head.config.hidden_size;
+    while !chains.is_empty() {
+        // The chain of a sequence ends where its room does.
+        let keep: Vec<bool> = chains.iter().map(|&i| sequences[i].drafted.len() < rooms[i]).collect();
+        let mut from = buffers.chain.chunks_exact(width).zip(&keep);
+        let residual: Vec<f32> =
+            from.by_ref().filter(|(_, keep)| **keep).flat_map(|(row, _)| row).copied().collect();
+        chains = chains.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(&i, _)| i).collect();
+        if chains.is_empty() {
+            break;
+        }
+        buffers.residual = residual;
+        step(head, sequences, &chains, buffers)?;
+    }
+    for sequence in sequences.iter_mut() {
+        let pairs = sequence.cache.len();
+        if let Some(state) = &mut sequence.draft {
+            // What the chain appended was speculative.
+            state.cache.truncate(pairs);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the pending pairs of all sequences; drafts the first token where there is room for one.
+///
+/// Returns the indices that drafted; their fed-back states lie in `buffers.chain`.
+fn extend(
+    head: &DraftHead,
+    sequences: &mut [Sequence],
+    rooms: &[usize],
+    buffers: &mut DraftBuffers,
+) -> Result<Vec<usize>> {
+    let width = head.config.hidden_size;
+    buffers.taps.clear();
+    let mut pairs = vec![0; sequences.len()];
+    for (i, sequence) in sequences.iter_mut().enumerate() {
+        let known = sequence.cache.len();
+        if let Some(state) = &mut sequence.draft {
+            pairs[i] = known - state.cache.len();
+            buffers.taps.append(&mut state.pending_taps);
+        }
+    }
+    buffers.chain.clear();
+    if buffers.taps.is_empty() {
+        return Ok(Vec::new());
+    }
+    head.fuse(&buffers.taps, &mut buffers.residual);
+    let (mut batch, mut reading, mut chains, mut at) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for (i, sequence) in sequences.iter_mut().enumerate() {
+        if pairs[i] == 0 {
+            continue;
+        }
+        let drafts = rooms[i] > 0 && sequence.at_root();
+        let Some(DraftState { cache, .. }) = &mut sequence.draft else { continue };
+        let first = cache.len() + 1;
+        batch.push(DraftRows {
+            tokens: &sequence.tokens[first..first + pairs[i]],
+            residual: &buffers.residual[at * width..(at + pairs[i]) * width],
+            cache,
+            logits: if drafts { LogitRows::Last } else { LogitRows::None },
+        });
+        at += pairs[i];
+        reading.push((i, at - 1));
+        if drafts {
+            chains.push((i, at - 1));
+        }
+    }
+    head.forward(&mut batch, &mut buffers.workspace)?;
+    for (index, &(i, row)) in chains.iter().enumerate() {
+        buffers.chain.extend_from_slice(buffers.workspace.hidden(row));
+        propose(head, &mut sequences[i], buffers.workspace.logits(index));
+    }
+    Ok(chains.into_iter().map(|(i, _)| i).collect())
+}
+
+/// One more token of the chains of `chains`, whose fed-back states lie in `buffers.residual`.
+fn step(
+    head: &DraftHead,
+    sequences: &mut [Sequence],
+    chains: &[usize],
+    buffers: &mut DraftBuffers,
+) -> Result<()> {
+    let width = head.config.hidden_size;
+    let last: Vec<[u32; 1]> = chains
+        .iter()
+        .map(|&i| [sequences[i].drafted.last().map_or(0, |drafted| drafted.token)])
+        .collect();
+    let mut batch = Vec::with_capacity(chains.len());
+    let mut rows = last.iter().zip(buffers.residual.chunks_exact(width));
+    for (i, sequence) in sequences.iter_mut().enumerate() {
+        if !chains.contains(&i) {
+            continue;
+        }
+        if let (Some(state), Some((tokens, residual))) = (&mut sequence.draft, rows.next()) {
+            let logits = LogitRows::Last;
+            batch.push(DraftRows { tokens, residual, cache: &mut state.cache, logits });
+        }
+    }
+    head.forward(&mut batch, &mut buffers.workspace)?;
+    buffers.chain.clear();
+    for (row, &i) in chains.iter().enumerate() {
+        buffers.chain.extend_from_slice(buffers.workspace.hidden(row));
+        propose(head, &mut sequences[i], buffers.workspace.logits(row));
+    }
+    Ok(())
+}
+
+/// Appends the token that the head proposes from `logits`, `[V_d]`.
+fn propose(head: &DraftHead, sequence: &mut Sequence, logits: &[f32]) {
+    let sampling = sequence.request.sampling;
+    let Some(state) = &mut sequence.draft else { return };
+    let drafted = if sampling.is_greedy() {
+        Drafted { token: head.target_id(argmax(logits)), from: None }
+    } else {
+        let mut probs = Vec::new();
+        sampling.distribution(logits, &mut probs);
+        let drawn = pick(&probs, state.rng.uniform());
+        Drafted { token: head.target_id(drawn), from: Some(DraftDistribution { probs, drawn }) }
+    };
+    sequence.drafted.push(drafted);
+}

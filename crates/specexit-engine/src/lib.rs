@@ -1,0 +1,22 @@
+//! The engine of specexit: requests in, tokens out, several sequences at once.
+//!
+//! A [`Request`] becomes a sequence; every [`Engine::step`] drafts for the sequences that speculate,
+//! runs one target forward over the rows of all of them, and commits what was accepted. Whether and where
+//! a thought ends is decided by `specexit-exit` from committed tokens alone.
+
+mod commit;
+mod draft;
+mod engine;
+mod error;
+mod prefix;
+mod request;
+mod sampling;
+mod sequence;
+mod verify;
+
+pub use engine::{Engine, EngineOptions, phase_of_prompt};
+pub use error::{EngineError, Result};
+pub use prefix::Prefix;
+pub use request::{Event, Finish, Method, Output, Request, RequestId};
+pub use sampling::Sampling;
+pub use specexit_exit::{Exit, ExitReason, Phase, Policy, Signals, TokenId};

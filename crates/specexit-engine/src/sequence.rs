@@ -1,0 +1,163 @@
+//! The state of one request between rounds.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use specexit_exit::{ExitReason, Phase, Signals, Thought, TokenId};
+use specexit_model::KvCache;
+
+use crate::request::{Finish, Output, Request, RequestId};
+use crate::sampling::RequestRng;
+use crate::verify::Drafted;
+
+/// Random streams of one request.
+const VERDICT_STREAM: u64 = 0;
+const DRAFT_STREAM: u64 = 1;
+
+/// A request being served.
+pub(crate) struct Sequence {
+    pub(crate) id: RequestId,
+    pub(crate) request: Request,
+    /// Prompt and committed tokens. Those from `cache.len()` on have not been read by the target.
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) cache: KvCache,
+    pub(crate) thought: Thought,
+    pub(crate) draft: Option<DraftState>,
+    /// Drafted in this step, to be verified in it.
+    pub(crate) drafted: Vec<Drafted>,
+    pub(crate) verdict_rng: RequestRng,
+    pub(crate) stop_ids: Arc<[TokenId]>,
+    pub(crate) finish: Option<Finish>,
+    rounds: usize,
+    offered: usize,
+    accepted: usize,
+    started: Instant,
+    first_answer_s: Option<f64>,
+    logprobs: Vec<f32>,
+    signals: Vec<Signals>,
+}
+
+/// What drafting needs to remember: the draft cache and the states it has not read yet.
+pub(crate) struct DraftState {
+    /// Holds one entry for each pair of state t and token t+1.
+    pub(crate) cache: KvCache,
+    /// Tapped states from position `cache.len()` on, `[pairs, 3 H_t]`.
+    pub(crate) pending_taps: Vec<f32>,
+    pub(crate) rng: RequestRng,
+}
+
+impl Sequence {
+    pub(crate) fn new(
+        id: RequestId,
+        request: Request,
+        cache: KvCache,
+        draft_cache: Option<KvCache>,
+        thought: Thought,
+        stop_ids: Arc<[TokenId]>,
+    ) -> Sequence {
+        let seed = request.sampling.seed;
+        let draft = draft_cache.map(|cache| DraftState {
+            cache,
+            pending_taps: Vec::new(),
+            rng: RequestRng::new(seed, DRAFT_STREAM),
+        });
+        Sequence {
+            id,
+            tokens: request.prompt.clone(),
+            request,
+            cache,
+            thought,
+            draft,
+            drafted: Vec::new(),
+            verdict_rng: RequestRng::new(seed, VERDICT_STREAM),
+            stop_ids,
+            finish: None,
+            rounds: 0,
+            offered: 0,
+            accepted: 0,
+            started: Instant::now(),
+            first_answer_s: None,
+            logprobs: Vec::new(),
+            signals: Vec::new(),
+        }
+    }
+
+    /// Committed tokens that the target has not read.
+    pub(crate) fn unread(&self) -> &[TokenId] {
+        &self.tokens[self.cache.len()..]
+    }
+
+    /// Whether only the root is unread, so that drafts may follow it in the next forward.
+    pub(crate) fn at_root(&self) -> bool {
+        self.unread().len() == 1 && self.generated() > 0
+    }
+
+    /// Tokens committed beyond the prompt.
+    pub(crate) fn generated(&self) -> usize {
+        self.tokens.len() - self.request.prompt.len()
+    }
+
+    /// Tokens that may still be committed.
+    pub(crate) fn remaining(&self) -> usize {
+        self.request.max_new_tokens - self.generated()
+    }
+
+    /// Counts one round that offered `offered` drafts and committed `accepted` of them.
+    pub(crate) fn count_round(&mut self, offered: usize, accepted: usize) {
+        self.rounds += 1;
+        self.offered += offered;
+        self.accepted += accepted;
+    }
+
+    /// Appends a committed token; `logprob` is NaN for one that was forced.
+    pub(crate) fn push(&mut self, token: TokenId, logprob: f32) {
+        self.tokens.push(token);
+        if self.request.record_logprobs {
+            self.logprobs.push(logprob);
+        }
+        if self.request.record_signals {
+            self.signals.push(Signals::MISSING);
+        }
+    }
+
+    /// Records the signals after generated token `index`.
+    pub(crate) fn record_signals(&mut self, index: usize, signals: Signals) {
+        if let Some(slot) = self.signals.get_mut(index) {
+            *slot = signals;
+        }
+    }
+
+    /// Notes when the first token outside the thought was committed.
+    pub(crate) fn note_answer(&mut self) {
+        match self.thought.phase() {
+            Phase::Thinking => self.first_answer_s = None,
+            _ if self.first_answer_s.is_none() => {
+                self.first_answer_s = Some(self.started.elapsed().as_secs_f64());
+            }
+            _ => {}
+        }
+    }
+
+    /// The finished request.
+    pub(crate) fn into_output(mut self, finish: Finish) -> Output {
+        let why = match finish {
+            Finish::Stop | Finish::ThoughtClosed => ExitReason::Stop,
+            Finish::Length => ExitReason::Length,
+        };
+        let exit = self.thought.finish(why).copied();
+        Output {
+            id: self.id,
+            token_ids: self.tokens.split_off(self.request.prompt.len()),
+            finish,
+            thinking_tokens: self.thought.thinking_tokens(),
+            exit,
+            rounds: self.rounds,
+            drafted: self.offered,
+            accepted: self.accepted,
+            wall_s: self.started.elapsed().as_secs_f64(),
+            first_answer_s: self.first_answer_s,
+            logprobs: self.logprobs,
+            signals: self.signals,
+        }
+    }
+}

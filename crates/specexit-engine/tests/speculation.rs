@@ -1,0 +1,323 @@
+//! What speculation may and may not change: nothing under greedy decoding, no distribution under sampling,
+//! and never where a thought ends.
+
+use std::sync::Arc;
+
+use specexit_engine::{
+    Engine, EngineOptions, ExitReason, Finish, Method, Output, Phase, Policy, Request, Sampling,
+};
+use specexit_exit::{BoundaryRules, Profile, Thresholds};
+use specexit_kernels::Precision;
+use specexit_model::{DraftHead, Model, ModelSource};
+use specexit_testkit as testkit;
+
+struct Fixture {
+    model: Model,
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        testkit::write_model(dir.path(), 1).unwrap();
+        let source = ModelSource::Folder(dir.path().to_owned());
+        let model = Model::load(&source, 2, Precision::Bf16).unwrap();
+        Fixture { model, dir }
+    }
+
+    fn head(&self, seed: u64, draft_vocab: usize, probe: bool) -> Arc<DraftHead> {
+        let dir = self.dir.path().join(format!("head-{seed}-{draft_vocab}-{probe}"));
+        testkit::write_head(&dir, seed, draft_vocab, probe).unwrap();
+        Arc::new(DraftHead::load(&dir, &self.model.target).unwrap())
+    }
+
+    fn engine(&self, head: Option<Arc<DraftHead>>, max_batch: usize) -> Engine {
+        let options = EngineOptions { max_batch, ..EngineOptions::default() };
+        let (target, tokenizer) = (Arc::clone(&self.model.target), Arc::clone(&self.model.tokenizer));
+        Engine::new(target, tokenizer, head, options).unwrap()
+    }
+}
+
+/// Prompts of different lengths and contents.
+fn prompts(count: usize) -> Vec<Vec<u32>> {
+    (0..count as u32).map(|i| (0..3 + i % 17).map(|j| (i * 37 + j * j * 11 + 1) % 256).collect()).collect()
+}
+
+/// A request that goes on to its limit whatever tokens come.
+fn request(prompt: &[u32], new_tokens: usize) -> Request {
+    Request {
+        stop_ids: vec![u32::MAX],
+        phase: Phase::Thinking,
+        record_logprobs: true,
+        ..Request::new(prompt.to_vec(), new_tokens)
+    }
+}
+
+fn run_all(engine: &mut Engine, requests: Vec<Request>) -> Vec<Output> {
+    let mut outputs: Vec<Option<Output>> = vec![None; requests.len()];
+    engine.run_all(requests, |i, output| outputs[i] = Some(output)).unwrap();
+    outputs.into_iter().map(Option::unwrap).collect()
+}
+
+fn bits(output: &Output) -> Vec<u32> {
+    output.logprobs.iter().map(|p| p.to_bits()).collect()
+}
+
+#[test]
+fn greedy_speculation_is_plain_decoding_to_the_last_bit() {
+    let fixture = Fixture::new();
+    let prompts = prompts(50);
+    let mut plain = fixture.engine(None, 1);
+    let expected: Vec<Output> =
+        prompts.iter().map(|p| plain.run(request(p, 200)).unwrap()).collect();
+    assert!(expected.iter().all(|o| o.token_ids.len() == 200 && o.finish == Finish::Length));
+    let distinct = expected[0].token_ids.iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(distinct > 5, "a target that repeats one token tests nothing");
+
+    for (k, batch, draft_vocab) in [(1, 1, 288), (4, 8, 190), (8, 3, 288)] {
+        let mut engine = fixture.engine(Some(fixture.head(2, draft_vocab, true)), batch);
+        let requests = prompts
+            .iter()
+            .map(|p| Request { method: Method::Eagle3, draft_tokens: k, ..request(p, 200) })
+            .collect();
+        for (ours, plain) in run_all(&mut engine, requests).iter().zip(&expected) {
+            assert_eq!(ours.token_ids, plain.token_ids, "k {k} batch {batch}");
+            assert_eq!(bits(ours), bits(plain), "k {k} batch {batch}");
+            assert!(ours.drafted > 0 && ours.rounds <= 199);
+            assert_eq!(ours.rounds + ours.accepted, 199, "every new token is accepted or recovered");
+        }
+    }
+    let batched = run_all(&mut fixture.engine(None, 8), prompts.iter().map(|p| request(p, 200)).collect());
+    for (ours, plain) in batched.iter().zip(&expected) {
+        assert_eq!((&ours.token_ids, bits(ours)), (&plain.token_ids, bits(plain)));
+    }
+}
+
+/// Boundaries are frequent, signals of a random probe pass often but not always.
+fn policy(profile: Profile) -> Policy {
+    let letters = (0u8..128).filter(|b| b % 5 == 0).map(|b| char::from(b).to_string()).collect();
+    Policy {
+        thresholds: Thresholds { confidence: Some(0.6), progress: Some(0.4), remaining: None },
+        boundaries: BoundaryRules { strings: letters, blank_line: true, connectors: vec!["W".to_owned()] },
+        min_thinking_tokens: 5,
+        ..profile.policy()
+    }
+}
+
+fn specexit(prompt: &[u32], policy: Policy, k: usize) -> Request {
+    Request {
+        method: Method::SpecExit,
+        policy: Some(policy),
+        draft_tokens: k,
+        ..request(prompt, 150)
+    }
+}
+
+#[test]
+fn specexit_is_plain_up_to_its_exit_and_exits_at_the_same_token_whatever_was_drafted() {
+    let fixture = Fixture::new();
+    let prompts = prompts(30);
+    let mut plain = fixture.engine(None, 1);
+    let plain: Vec<Output> = prompts.iter().map(|p| plain.run(request(p, 150)).unwrap()).collect();
+    let exits = |k: usize, batch: usize| -> Vec<Output> {
+        let mut engine = fixture.engine(Some(fixture.head(2, 288, true)), batch);
+        let of = |p: &Vec<u32>| specexit(p, policy(Profile::Default), k);
+        run_all(&mut engine, prompts.iter().map(of).collect())
+    };
+    let expected = exits(1, 1);
+    let by_signals = |o: &Output| o.exit.is_some_and(|e| e.reason == ExitReason::Signals);
+    let count = expected.iter().filter(|o| by_signals(o)).count();
+    assert!(count > 5 && count < 30, "{count} of 30 exits: the fixture should do both");
+    for (output, plain) in expected.iter().zip(&plain) {
+        let exit = output.exit.unwrap();
+        let kept = exit.token_index.min(output.token_ids.len());
+        assert_eq!(output.token_ids[..kept], plain.token_ids[..kept]);
+        if by_signals(output) {
+            assert_eq!(output.token_ids[kept], testkit::END_THINK);
+            assert_eq!(output.thinking_tokens, kept);
+        }
+    }
+    for (k, batch) in [(2, 1), (5, 4), (8, 8)] {
+        for (a, b) in exits(k, batch).iter().zip(&expected) {
+            assert_eq!((&a.token_ids, a.exit), (&b.token_ids, b.exit), "k {k} batch {batch}");
+        }
+    }
+}
+
+#[test]
+fn the_budget_is_exact_under_every_method() {
+    let fixture = Fixture::new();
+    let mut engine = fixture.engine(Some(fixture.head(3, 288, true)), 4);
+    for method in [Method::Plain, Method::Eagle3, Method::SpecExit] {
+        for (budget, closing) in [(0, None), (1, None), (7, Some("\nEnough.\n")), (33, Some("\nOk\n"))] {
+            let mut never = Profile::Default.policy();
+            never.thresholds.confidence = Some(1.0);
+            let base = Request {
+                method,
+                policy: (method == Method::SpecExit).then_some(never),
+                thinking_budget: Some(budget),
+                closing_text: closing.map(str::to_owned),
+                draft_tokens: 6,
+                ..request(&[], 60)
+            };
+            let of = |p: &Vec<u32>| Request { prompt: p.clone(), ..base.clone() };
+            for output in run_all(&mut engine, prompts(12).iter().map(of).collect()) {
+                let exit = output.exit.unwrap();
+                assert!(output.thinking_tokens <= budget, "{method} {budget}: {output:?}");
+                if exit.reason == ExitReason::Budget {
+                    assert_eq!(output.thinking_tokens, budget, "{method} {budget}");
+                    assert!(output.token_ids.contains(&testkit::END_THINK));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plain_head_is_refused_for_specexit_and_never_exits_under_eagle3() {
+    let fixture = Fixture::new();
+    let mut engine = fixture.engine(Some(fixture.head(2, 190, false)), 1);
+    let error = engine.submit(specexit(&[1, 2, 3], policy(Profile::Default), 4)).unwrap_err();
+    assert!(error.to_string().contains("signal probe"), "{error}");
+    let request = Request { method: Method::Eagle3, ..request(&[1, 2, 3], 80) };
+    let output = engine.run(request).unwrap();
+    assert!(output.exit.unwrap().reason != ExitReason::Signals);
+}
+
+#[test]
+fn a_shared_prefix_changes_nothing_but_the_work() {
+    let fixture = Fixture::new();
+    let mut engine = fixture.engine(None, 4);
+    let prompt: Vec<u32> = (0..90).map(|i| (i * 7) % 256).collect();
+    let alone = engine.run(request(&prompt, 40)).unwrap();
+    let prefix = engine.prefix(&prompt[..60]).unwrap();
+    let shared = engine.run(Request { prefix: Some(Arc::clone(&prefix)), ..request(&prompt, 40) }).unwrap();
+    assert_eq!((&alone.token_ids, bits(&alone)), (&shared.token_ids, bits(&shared)));
+    let mut other = prompt.clone();
+    other[30] = 255;
+    let alone = engine.run(request(&other, 40)).unwrap();
+    let shared = engine.run(Request { prefix: Some(prefix), ..request(&other, 40) }).unwrap();
+    assert_eq!(alone.token_ids, shared.token_ids);
+}
+
+#[test]
+fn stop_at_close_ends_with_the_marker_and_stop_ids_end_the_request() {
+    let fixture = Fixture::new();
+    let mut engine = fixture.engine(Some(fixture.head(2, 288, true)), 2);
+    for method in [Method::Plain, Method::Eagle3] {
+        let closing = Request {
+            method,
+            stop_at_close: true,
+            thinking_budget: Some(9),
+            ..request(&[5, 6, 7], 100)
+        };
+        let output = engine.run(closing).unwrap();
+        assert_eq!(output.finish, Finish::ThoughtClosed);
+        assert_eq!(output.token_ids.last(), Some(&testkit::END_THINK));
+
+        let free = engine.run(Request { method, ..request(&[9, 1, 4], 60) }).unwrap();
+        let stop = free.token_ids[25];
+        let first = free.token_ids.iter().position(|&t| t == stop).unwrap();
+        let stopped =
+            engine.run(Request { method, stop_ids: vec![stop], ..request(&[9, 1, 4], 60) }).unwrap();
+        assert_eq!(stopped.finish, Finish::Stop);
+        assert_eq!(stopped.token_ids, free.token_ids[..=first]);
+    }
+}
+
+#[test]
+fn bad_requests_are_refused_in_a_sentence_and_leave_the_engine_usable() {
+    let fixture = Fixture::new();
+    let mut engine = fixture.engine(None, 1);
+    let long = vec![1; 2048];
+    for (request, part) in [
+        (request(&[], 5), "empty"),
+        (request(&long, 5), "2048"),
+        (request(&[1], 0), "max_new_tokens"),
+        (Request { method: Method::Eagle3, ..request(&[1], 5) }, "draft head"),
+        (Request { sampling: Sampling { top_p: 2.0, ..Sampling::greedy() }, ..request(&[1], 5) }, "top_p"),
+        (Request { policy: Some(Profile::Paper.policy()), ..request(&[1], 5) }, "specexit"),
+    ] {
+        let error = engine.submit(request).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(engine.is_idle());
+    assert!(engine.run(request(&[1], 5)).is_ok());
+    let error = engine.run(request(&[9999], 5)).unwrap_err().to_string();
+    assert!(error.contains("vocabulary"), "{error}");
+    assert!(engine.run(request(&[1], 5)).is_ok(), "a refused token must not poison the engine");
+}
+
+/// Sampled pairs of tokens against their exact joint probability under the target.
+#[test]
+fn sampled_speculation_keeps_the_joint_distribution() {
+    let fixture = Fixture::new();
+    let sampling = Sampling { temperature: 1.5, top_k: 5, ..Sampling::greedy() };
+    let mut plain = fixture.engine(None, 8);
+    let prompt = [3u32, 141, 59];
+    let first = distribution(&fixture, &sampling, &prompt);
+    let mut expected = std::collections::BTreeMap::new();
+    for (&a, &p) in &first {
+        for (b, q) in distribution(&fixture, &sampling, &[&prompt[..], &[a]].concat()) {
+            for (c, r) in distribution(&fixture, &sampling, &[&prompt[..], &[a, b]].concat()) {
+                expected.insert([a, b, c], p * q * r);
+            }
+        }
+    }
+    let mut eagle = fixture.engine(Some(fixture.head(2, 190, true)), 8);
+    for (engine, method) in [(&mut plain, Method::Plain), (&mut eagle, Method::Eagle3)] {
+        let draws = 20_000;
+        let requests = (0..draws)
+            .map(|seed| Request {
+                method,
+                draft_tokens: 2,
+                record_logprobs: false,
+                sampling: Sampling { seed, ..sampling },
+                ..request(&prompt, 4)
+            })
+            .collect();
+        let mut counts = std::collections::BTreeMap::<[u32; 3], f64>::new();
+        for output in run_all(engine, requests) {
+            let [a, b, c, ..] = output.token_ids[..] else { panic!("too few tokens") };
+            *counts.entry([a, b, c]).or_default() += 1.0;
+        }
+        assert!(counts.keys().all(|key| expected.contains_key(key)), "an impossible run was drawn");
+        // Cells with fewer than five expected draws are pooled, as the test demands.
+        let (mut statistic, mut cells, mut rest) = (0.0, 0.0, (0.0, 0.0));
+        for (key, p) in &expected {
+            let (seen, wanted) = (counts.get(key).copied().unwrap_or(0.0), p * draws as f64);
+            if wanted < 5.0 {
+                rest = (rest.0 + seen, rest.1 + wanted);
+            } else {
+                statistic += (seen - wanted) * (seen - wanted) / wanted;
+                cells += 1.0;
+            }
+        }
+        if rest.1 > 0.0 {
+            statistic += (rest.0 - rest.1) * (rest.0 - rest.1) / rest.1;
+            cells += 1.0;
+        }
+        let degrees: f64 = cells - 1.0;
+        let share = 2.0 / (9.0 * degrees);
+        let quantile = degrees * (1.0 - share + 3.09 * share.sqrt()).powi(3);
+        assert!(statistic < quantile, "{method}: {statistic} over {degrees} degrees, {quantile}");
+    }
+}
+
+/// The filtered next-token distribution after `tokens`.
+fn distribution(
+    fixture: &Fixture,
+    sampling: &Sampling,
+    tokens: &[u32],
+) -> std::collections::BTreeMap<u32, f64> {
+    use specexit_model::{LogitRows, TargetRows, Workspace};
+    let target = &fixture.model.target;
+    let mut cache = target.new_cache();
+    let mut workspace = Workspace::default();
+    let rows = TargetRows { tokens, cache: &mut cache, logits: LogitRows::Last };
+    target.forward(&mut [rows], &mut workspace).unwrap();
+    let mut probs = Vec::new();
+    sampling.distribution(workspace.logits(0), &mut probs);
+    let possible = probs.iter().enumerate().filter(|(_, p)| **p > 0.0);
+    possible.map(|(id, &p)| (id as u32, f64::from(p))).collect()
+}
