@@ -1,6 +1,6 @@
 //! Commit: what a verified run and its recover token mean for a sequence.
 //!
-//! In the order of DESIGN's round: find the accepted run, probe its signals, ask the thought whether it
+//! In order: find the accepted run, probe its signals, ask the thought whether it
 //! is cut, truncate the caches to what stays, append.
 
 use specexit_exit::{Phase, Signals, TokenId};

@@ -34,7 +34,8 @@ pub(crate) fn draft(
     let width = head.config.hidden_size;
     while !chains.is_empty() {
         // The chain of a sequence ends where its room does.
-        let keep: Vec<bool> = chains.iter().map(|&i| sequences[i].drafted.len() < rooms[i]).collect();
+        let keep: Vec<bool> =
+            chains.iter().map(|&i| sequences[i].drafted.len() < rooms[i]).collect();
         let mut from = buffers.chain.chunks_exact(width).zip(&keep);
         let residual: Vec<f32> =
             from.by_ref().filter(|(_, keep)| **keep).flat_map(|(row, _)| row).copied().collect();

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use specexit_exit::{BoundaryRules, Markers, Phase, Profile, Thought, ThoughtConfig, Vocabulary};
-use specexit_model::{DraftHead, LogitRows, PREFILL_CHUNK, Target, TargetRows, Tokenizer, Workspace};
+use specexit_model::{
+    DraftHead, LogitRows, PREFILL_CHUNK, Target, TargetRows, Tokenizer, Workspace,
+};
 
 use crate::commit::{Forwarded, Place, commit};
 use crate::draft::{DraftBuffers, draft};

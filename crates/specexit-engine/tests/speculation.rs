@@ -1,6 +1,8 @@
 //! What speculation may and may not change: nothing under greedy decoding, no distribution under sampling,
 //! and never where a thought ends.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 use std::sync::Arc;
 
 use specexit_engine::{
@@ -33,14 +35,17 @@ impl Fixture {
 
     fn engine(&self, head: Option<Arc<DraftHead>>, max_batch: usize) -> Engine {
         let options = EngineOptions { max_batch, ..EngineOptions::default() };
-        let (target, tokenizer) = (Arc::clone(&self.model.target), Arc::clone(&self.model.tokenizer));
+        let (target, tokenizer) =
+            (Arc::clone(&self.model.target), Arc::clone(&self.model.tokenizer));
         Engine::new(target, tokenizer, head, options).unwrap()
     }
 }
 
 /// Prompts of different lengths and contents.
 fn prompts(count: usize) -> Vec<Vec<u32>> {
-    (0..count as u32).map(|i| (0..3 + i % 17).map(|j| (i * 37 + j * j * 11 + 1) % 256).collect()).collect()
+    (0..count as u32)
+        .map(|i| (0..3 + i % 17).map(|j| (i * 37 + j * j * 11 + 1) % 256).collect())
+        .collect()
 }
 
 /// A request that goes on to its limit whatever tokens come.
@@ -84,10 +89,15 @@ fn greedy_speculation_is_plain_decoding_to_the_last_bit() {
             assert_eq!(ours.token_ids, plain.token_ids, "k {k} batch {batch}");
             assert_eq!(bits(ours), bits(plain), "k {k} batch {batch}");
             assert!(ours.drafted > 0 && ours.rounds <= 199);
-            assert_eq!(ours.rounds + ours.accepted, 199, "every new token is accepted or recovered");
+            assert_eq!(
+                ours.rounds + ours.accepted,
+                199,
+                "every new token is accepted or recovered"
+            );
         }
     }
-    let batched = run_all(&mut fixture.engine(None, 8), prompts.iter().map(|p| request(p, 200)).collect());
+    let batched =
+        run_all(&mut fixture.engine(None, 8), prompts.iter().map(|p| request(p, 200)).collect());
     for (ours, plain) in batched.iter().zip(&expected) {
         assert_eq!((&ours.token_ids, bits(ours)), (&plain.token_ids, bits(plain)));
     }
@@ -98,7 +108,11 @@ fn policy(profile: Profile) -> Policy {
     let letters = (0u8..128).filter(|b| b % 5 == 0).map(|b| char::from(b).to_string()).collect();
     Policy {
         thresholds: Thresholds { confidence: Some(0.6), progress: Some(0.4), remaining: None },
-        boundaries: BoundaryRules { strings: letters, blank_line: true, connectors: vec!["W".to_owned()] },
+        boundaries: BoundaryRules {
+            strings: letters,
+            blank_line: true,
+            connectors: vec!["W".to_owned()],
+        },
         min_thinking_tokens: 5,
         ..profile.policy()
     }
@@ -149,7 +163,9 @@ fn the_budget_is_exact_under_every_method() {
     let fixture = Fixture::new();
     let mut engine = fixture.engine(Some(fixture.head(3, 288, true)), 4);
     for method in [Method::Plain, Method::Eagle3, Method::SpecExit] {
-        for (budget, closing) in [(0, None), (1, None), (7, Some("\nEnough.\n")), (33, Some("\nOk\n"))] {
+        for (budget, closing) in
+            [(0, None), (1, None), (7, Some("\nEnough.\n")), (33, Some("\nOk\n"))]
+        {
             let mut never = Profile::Default.policy();
             never.thresholds.confidence = Some(1.0);
             let base = Request {
@@ -191,7 +207,8 @@ fn a_shared_prefix_changes_nothing_but_the_work() {
     let prompt: Vec<u32> = (0..90).map(|i| (i * 7) % 256).collect();
     let alone = engine.run(request(&prompt, 40)).unwrap();
     let prefix = engine.prefix(&prompt[..60]).unwrap();
-    let shared = engine.run(Request { prefix: Some(Arc::clone(&prefix)), ..request(&prompt, 40) }).unwrap();
+    let shared =
+        engine.run(Request { prefix: Some(Arc::clone(&prefix)), ..request(&prompt, 40) }).unwrap();
     assert_eq!((&alone.token_ids, bits(&alone)), (&shared.token_ids, bits(&shared)));
     let mut other = prompt.clone();
     other[30] = 255;
@@ -218,8 +235,9 @@ fn stop_at_close_ends_with_the_marker_and_stop_ids_end_the_request() {
         let free = engine.run(Request { method, ..request(&[9, 1, 4], 60) }).unwrap();
         let stop = free.token_ids[25];
         let first = free.token_ids.iter().position(|&t| t == stop).unwrap();
-        let stopped =
-            engine.run(Request { method, stop_ids: vec![stop], ..request(&[9, 1, 4], 60) }).unwrap();
+        let stopped = engine
+            .run(Request { method, stop_ids: vec![stop], ..request(&[9, 1, 4], 60) })
+            .unwrap();
         assert_eq!(stopped.finish, Finish::Stop);
         assert_eq!(stopped.token_ids, free.token_ids[..=first]);
     }
@@ -235,7 +253,10 @@ fn bad_requests_are_refused_in_a_sentence_and_leave_the_engine_usable() {
         (request(&long, 5), "2048"),
         (request(&[1], 0), "max_new_tokens"),
         (Request { method: Method::Eagle3, ..request(&[1], 5) }, "draft head"),
-        (Request { sampling: Sampling { top_p: 2.0, ..Sampling::greedy() }, ..request(&[1], 5) }, "top_p"),
+        (
+            Request { sampling: Sampling { top_p: 2.0, ..Sampling::greedy() }, ..request(&[1], 5) },
+            "top_p",
+        ),
         (Request { policy: Some(Profile::Paper.policy()), ..request(&[1], 5) }, "specexit"),
     ] {
         let error = engine.submit(request).unwrap_err().to_string();

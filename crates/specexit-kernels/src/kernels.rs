@@ -26,7 +26,7 @@ pub struct Kernels {
     pool: Pool,
     isa: CheckedIsa,
     precision: Precision,
-    /// Packed activations: one buffer for each call that was ever in flight at the same time.
+    /// Packed activations or parts of attention: one buffer for each call that was ever in flight at the same time.
     scratch: Mutex<Vec<Buffer>>,
 }
 
@@ -89,9 +89,15 @@ impl Kernels {
     }
 
     fn product(&self, y: &mut [f32], x: &[f32], w: &Matrix, output: Output<'_>) {
+        self.with_scratch(|scratch| {
+            linear(&self.pool, self.isa, self.precision, scratch, y, x, w, output);
+        });
+    }
+
+    fn with_scratch(&self, operation: impl FnOnce(&mut Buffer)) {
         let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = kept.unwrap_or_else(|| Buffer::new(0));
-        linear(&self.pool, self.isa, self.precision, &mut scratch, y, x, w, output);
+        operation(&mut scratch);
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
     }
 
@@ -175,8 +181,8 @@ impl Kernels {
     ///
     /// # Panics
     ///
-    /// If the lengths do not fit, `heads` is not a multiple of `kv_heads`, the rows of sequences
-    /// overlap or are not in ascending order, or a sequence has fewer keys than its rows reach.
+    /// If the lengths do not fit, `heads` is not a multiple of `kv_heads` or more than 1024, the rows
+    /// of two sequences overlap, or a sequence has fewer keys or values than its rows reach.
     pub fn attention(
         &self,
         out: &mut [f32],
@@ -185,7 +191,9 @@ impl Kernels {
         shape: AttentionShape,
         sequences: &[AttentionSequence<'_>],
     ) {
-        attention::attention(&self.pool, self.isa, out, q, q_stride, shape, sequences);
+        self.with_scratch(|scratch| {
+            attention::attention(&self.pool, self.isa, scratch, out, q, q_stride, shape, sequences);
+        });
     }
 
     /// `y = silu(gate) * up`: `gate_up` `[m, 2 * width]` with rows `gate|up`, `y` `[m, width]`.

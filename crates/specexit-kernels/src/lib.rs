@@ -34,6 +34,8 @@
 // The one crate that may: SIMD intrinsics, huge-page memory and disjoint writes of several threads
 // into one slice cannot be expressed without it.
 #![allow(unsafe_code)]
+// Tiles index several small arrays by the same counter, which iterators would only obscure.
+#![allow(clippy::needless_range_loop)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 #[macro_use]
@@ -53,6 +55,7 @@ mod rope;
 mod simd;
 mod softmax;
 
+pub use arena::Floats;
 pub use attention::{AttentionSequence, AttentionShape};
 pub use half::bf16;
 pub use isa::{Isa, ParseIsaError, Precision};

@@ -104,10 +104,10 @@ fn rope_turns_each_head_by_its_position_and_keeps_lengths() {
             assert_eq!(x[..offset], y[..offset]);
             assert_eq!(x[offset + heads * 40..], y[offset + heads * 40..]);
             for head in 0..heads {
-                for i in 0..20 {
+                for (i, inv_freq) in inv_freq.iter().enumerate() {
                     let at = offset + head * 40 + i;
                     let (a, b) = (f64::from(x[at]), f64::from(x[at + 20]));
-                    let (sin, cos) = (f64::from(position) * f64::from(inv_freq[i])).sin_cos();
+                    let (sin, cos) = (f64::from(position) * f64::from(*inv_freq)).sin_cos();
                     assert!((f64::from(y[at]) - (a * cos - b * sin)).abs() < 4e-7);
                     assert!((f64::from(y[at + 20]) - (b * cos + a * sin)).abs() < 4e-7);
                 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use minijinja::Environment;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{ModelError, Result};
@@ -20,8 +20,8 @@ use crate::error::{ModelError, Result};
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool`, or what else the template knows.
     pub role: String,
-    /// The text.
-    #[serde(default)]
+    /// The text. Read from null (an assistant that only calls tools) as no text.
+    #[serde(default, deserialize_with = "text_or_null")]
     pub content: String,
     /// The thought that came before the text, for templates that take it apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,6 +164,12 @@ impl ChatTemplate {
     fn failed(&self, problem: String) -> ModelError {
         ModelError::ChatTemplate { path: Some(self.path.clone()), problem }
     }
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// The message with its reasoning under each name that templates read it by, as transformers gives it.

@@ -162,7 +162,11 @@ impl DraftHead {
     ///
     /// # Errors
     /// A token id outside the vocabulary.
-    pub fn forward(&self, batch: &mut [DraftRows<'_>], workspace: &mut DraftWorkspace) -> Result<()> {
+    pub fn forward(
+        &self,
+        batch: &mut [DraftRows<'_>],
+        workspace: &mut DraftWorkspace,
+    ) -> Result<()> {
         let (h, eps, kernels) = (self.config.hidden_size, self.config.rms_norm_eps, &*self.kernels);
         let (mut ids, mut positions, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for rows in batch.iter() {

@@ -143,7 +143,8 @@ impl HeadConfig {
             return Err(ModelError::MissingFile {
                 folder: dir.to_owned(),
                 file: HEAD_CONFIG.to_owned(),
-                advice: "a draft head is a folder with config.json and model.safetensors".to_owned(),
+                advice: "a draft head is a folder with config.json and model.safetensors"
+                    .to_owned(),
             });
         }
         let text = std::fs::read_to_string(&path)
@@ -158,7 +159,11 @@ impl HeadConfig {
 
     fn check(&self, path: &Path) -> Result<()> {
         let unsupported = |what: String, supported: &str| {
-            Err(ModelError::Unsupported { path: path.to_owned(), what, supported: supported.to_owned() })
+            Err(ModelError::Unsupported {
+                path: path.to_owned(),
+                what,
+                supported: supported.to_owned(),
+            })
         };
         if self.num_hidden_layers != 1 {
             let what = format!("a draft head of {} layers", self.num_hidden_layers);
@@ -225,7 +230,8 @@ impl HeadConfig {
     /// Shape of every tensor that a head must hold, `fc.weight` without probe rows.
     pub fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
         let (h, i) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (self.num_attention_heads * self.head_dim(), self.kv_heads() * self.head_dim());
+        let (q, kv) =
+            (self.num_attention_heads * self.head_dim(), self.kv_heads() * self.head_dim());
         vec![
             ("fc.weight", vec![h, 3 * self.target_hidden()]),
             ("midlayer.input_layernorm.weight", vec![h]),

@@ -319,7 +319,8 @@ fn load_attention(config: &ModelConfig, weights: &Weights, prefix: &str) -> Resu
     };
     let (q, kv, hidden) = (sizes.q(), sizes.kv(), config.hidden_size);
     let proj = |name: &str, rows| weights.matrix(&format!("{prefix}.{name}.weight"), rows, hidden);
-    let qkv_proj = Matrix::stack(&[&proj("q_proj", q)?, &proj("k_proj", kv)?, &proj("v_proj", kv)?]);
+    let qkv_proj =
+        Matrix::stack(&[&proj("q_proj", q)?, &proj("k_proj", kv)?, &proj("v_proj", kv)?]);
     let qkv_bias = if config.attention_bias {
         let bias = |name: &str, len| weights.vector(&format!("{prefix}.{name}.bias"), len);
         Some([bias("q_proj", q)?, bias("k_proj", kv)?, bias("v_proj", kv)?].concat())
@@ -343,7 +344,8 @@ pub(crate) fn load_mlp(
     hidden: usize,
     intermediate: usize,
 ) -> Result<Mlp> {
-    let proj = |name: &str, rows, cols| weights.matrix(&format!("{prefix}.{name}.weight"), rows, cols);
+    let proj =
+        |name: &str, rows, cols| weights.matrix(&format!("{prefix}.{name}.weight"), rows, cols);
     let gate = proj("gate_proj", intermediate, hidden)?;
     let up = proj("up_proj", intermediate, hidden)?;
     Ok(Mlp {

@@ -199,6 +199,9 @@ fn messages_keep_unknown_keys() {
     let message: Message =
         serde_json::from_value(json!({ "role": "tool", "content": "4", "name": "add" })).unwrap();
     assert_eq!(message.extra["name"], "add");
+    let silent: Message =
+        serde_json::from_value(json!({ "role": "assistant", "content": null })).unwrap();
+    assert_eq!(silent, Message::new("assistant", ""));
     let source = "{% for m in messages %}{{ m.name }}={{ m.content }}{{ m.tool_calls is defined }}{% endfor %}";
     let template =
         ChatTemplate::from_source(Path::new("x"), source.to_owned(), Map::new()).unwrap();

@@ -3,6 +3,8 @@
 //! The golden files come from `scripts/make_goldens.py`: tiny random checkpoints whose weights are exact
 //! in bf16, and what transformers computes from them in f32.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

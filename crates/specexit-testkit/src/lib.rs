@@ -199,15 +199,14 @@ fn tokenizer() -> Value {
             })
         })
         .collect();
-    let byte_level =
-        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false });
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false });
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added,
         "normalizer": null,
-        "pre_tokenizer": byte_level.clone(),
+        "pre_tokenizer": byte_level,
         "post_processor": null,
         "decoder": byte_level,
         "model": {
@@ -226,9 +225,7 @@ fn write_json(path: &Path, value: &Value) -> io::Result<()> {
 fn write_tensors(path: &Path, tensors: &BTreeMap<String, HeadTensor>) -> io::Result<()> {
     let bytes: Vec<(&str, &HeadTensor, Vec<u8>)> = tensors
         .iter()
-        .map(|(name, t)| {
-            (name.as_str(), t, t.data.iter().flat_map(|v| v.to_le_bytes()).collect())
-        })
+        .map(|(name, t)| (name.as_str(), t, t.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
         .collect();
     let views = bytes.iter().map(|(name, tensor, data)| {
         let view = TensorView::new(Dtype::F32, tensor.shape.clone(), data);

@@ -1,215 +1,402 @@
-//! One block of queries: softmax over chunks of positions, merged in order.
-//!
-//! For each query and each chunk: the scores, their maximum, the exponentials and the weighted sum
-//! of the values; then both running maxima are brought to the larger one and added (Milakov and
-//! Gimelshein 2018; FlashAttention). Chunks begin at fixed positions and everything within one goes
-//! position by position, so that a query's result does not depend on the queries beside it.
+//! One block of rows: all heads over all its chunks, or over some of them.
 
 use std::ops::Range;
 
-use super::{AttentionSequence, AttentionShape, QUERIES};
+use super::part::{Factors, Seen};
+use super::{AttentionSequence, AttentionShape};
 use crate::disjoint::Disjoint;
-use crate::simd::{LANES, Lanes, Simd, exp, max_of};
+use crate::simd::{LANES, Lanes, Simd, max_of};
 use crate::softmax::exp_in_place;
 
-/// Positions of one chunk: with 128 values per head, 256 KiB of keys and values.
-const CHUNK: usize = 256;
+/// Positions of a chunk, at most and at least.
+const CHUNK: Range<usize> = if cfg!(miri) { 4..8 } else { 64..256 };
 
-/// Positions between the one in use and the one being fetched: the keys of one head lie apart, which
-/// hardware prefetchers follow badly.
-const AHEAD: usize = 32;
+/// Values of the keys of one chunk: keys and values of this chunk and of the next, which is being
+/// fetched, take 512 KiB of the level-2 cache.
+const CHUNK_VALUES: usize = 32 << 10;
 
 /// Queries computed together.
 const TILE: usize = 4;
 
-/// Queries `queries` of a sequence that read key head `kv_head`. Query `i` is row
-/// `i / (heads / kv_heads)` of the sequence and head `i % (heads / kv_heads)` of the group.
+/// Queries that a block may have: their maxima and totals are kept on the stack.
+pub(super) const QUERIES: usize = 1024;
+
+/// Positions between the one in use and the one being fetched in the first chunk, which nothing
+/// before it could fetch.
+const AHEAD: usize = 32;
+
+/// Scores, then weights, of a tile of queries over one chunk.
+type Scores = [[f32; CHUNK.end]; TILE];
+
+/// Rows `rows` of a sequence, counted from its first.
 pub(super) struct Block<'a> {
     pub(super) q: &'a [f32],
     pub(super) q_stride: usize,
     pub(super) shape: AttentionShape,
     pub(super) sequence: &'a AttentionSequence<'a>,
-    pub(super) kv_head: usize,
-    pub(super) queries: Range<usize>,
+    pub(super) rows: Range<usize>,
 }
 
 impl Block<'_> {
-    /// Row of the call and head of query `i`.
+    /// Positions of a chunk: a function of the shape alone, since it decides the bits.
     #[inline(always)]
-    fn row_and_head(&self, i: usize) -> (usize, usize) {
-        let group = self.shape.heads / self.shape.kv_heads;
-        (self.sequence.rows.start + i / group, self.kv_head * group + i % group)
+    fn chunk(&self) -> usize {
+        let fitting = (CHUNK_VALUES / self.shape.kv_width()).max(1);
+        (1 << fitting.ilog2()).clamp(CHUNK.start, CHUNK.end)
     }
 
-    /// The last position that query `i` sees.
+    /// The number of chunks up to the last row's position.
+    pub(super) fn chunks(&self) -> usize {
+        (self.sequence.start + self.rows.end).div_ceil(self.chunk())
+    }
+
+    /// Values of the parts of one chunk: weighted values laid out as the block's rows of `out`, then
+    /// for each query the largest score and the total.
+    pub(super) fn part_len(&self) -> usize {
+        self.queries() * (self.shape.head_dim + 2)
+    }
+
+    fn queries(&self) -> usize {
+        self.rows.len() * self.shape.heads
+    }
+
+    /// The block's rows in `out`.
+    fn out(&self) -> Range<usize> {
+        let first = self.sequence.rows.start;
+        (first + self.rows.start) * self.shape.width()..(first + self.rows.end) * self.shape.width()
+    }
+}
+
+/// The queries of a block that read one key head. Query `i` is row `i / size` of the block and head
+/// `i % size` of the group.
+struct Group<'a> {
+    block: &'a Block<'a>,
+    kv_head: usize,
+    size: usize,
+}
+
+impl Group<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.block.rows.len() * self.size
+    }
+
+    /// Position of query `i`.
     #[inline(always)]
     fn position(&self, i: usize) -> usize {
-        self.sequence.start + i / (self.shape.heads / self.shape.kv_heads)
+        self.block.sequence.start + self.block.rows.start + i / self.size
+    }
+
+    /// Place of query `i` among the queries of the block, ordered as in `out`.
+    #[inline(always)]
+    fn index(&self, i: usize) -> usize {
+        i / self.size * self.block.shape.heads + self.kv_head * self.size + i % self.size
     }
 
     #[inline(always)]
     fn query(&self, i: usize) -> &[f32] {
-        let (row, head) = self.row_and_head(i);
-        &self.q[row * self.q_stride + head * self.shape.head_dim..][..self.shape.head_dim]
-    }
-
-    /// Where the result of query `i` belongs.
-    #[inline(always)]
-    fn target(&self, i: usize) -> Range<usize> {
-        let AttentionShape { heads, head_dim, .. } = self.shape;
-        let (row, head) = self.row_and_head(i);
-        let start = (row * heads + head) * head_dim;
-        start..start + head_dim
+        let Block { q, q_stride, shape, sequence, rows } = self.block;
+        let row = sequence.rows.start + rows.start + i / self.size;
+        let head = self.kv_head * self.size + i % self.size;
+        &q[row * q_stride + head * shape.head_dim..][..shape.head_dim]
     }
 
     /// What `cache` (keys or values) holds for a position.
     #[inline(always)]
     fn at<'c>(&self, cache: &'c [f32], position: usize) -> &'c [f32] {
-        let AttentionShape { kv_heads, head_dim, .. } = self.shape;
-        &cache[(position * kv_heads + self.kv_head) * head_dim..][..head_dim]
+        let shape = &self.block.shape;
+        &cache[position * shape.kv_width() + self.kv_head * shape.head_dim..][..shape.head_dim]
     }
 }
 
-/// Fetches columns `column..column + width` of what `cache` will be asked for `AHEAD` positions
-/// later.
-#[inline(always)]
-fn fetch<S: Simd>(
-    s: S,
-    block: &Block<'_>,
-    cache: &[f32],
-    position: usize,
-    column: usize,
-    width: usize,
-) {
-    let AttentionShape { kv_heads, head_dim, .. } = block.shape;
-    let start = ((position + AHEAD) * kv_heads + block.kv_head) * head_dim + column;
-    for line in (0..width).step_by(LANES) {
-        s.prefetch(cache.as_ptr().wrapping_add(start + line).cast());
-    }
-}
-
-/// What a query has seen so far; the weighted values so far are in `out`.
+/// A chunk, and what to fetch while it is computed.
 #[derive(Clone, Copy)]
-struct Seen {
-    /// The largest score.
-    largest: f32,
-    /// The sum of `exp(score - largest)`.
-    total: f32,
+struct Chunk {
+    start: usize,
+    len: usize,
+    /// Nothing has fetched this chunk itself.
+    is_first: bool,
+    /// Another chunk comes after it.
+    has_next: bool,
 }
 
-/// Scores, then weights, of a tile of queries over one chunk.
-type Scores = [[f32; CHUNK]; TILE];
+impl Chunk {
+    /// Fetches what is needed after columns `column..column + width` of position `j` of the chunk.
+    /// The next chunk is fetched in the order in which it lies, though heads read it in strides.
+    #[inline(always)]
+    fn fetch<S: Simd>(
+        self,
+        s: S,
+        group: &Group<'_>,
+        cache: &[f32],
+        j: usize,
+        column: usize,
+        width: usize,
+    ) {
+        let shape = &group.block.shape;
+        let start = cache.as_ptr();
+        if self.has_next {
+            let done = (group.kv_head * shape.head_dim + column) * self.len + j * width;
+            let next = (self.start + self.len) * shape.kv_width() + done;
+            for line in (0..width).step_by(LANES) {
+                s.prefetch_far(start.wrapping_add(next + line).cast());
+            }
+        }
+        if self.is_first {
+            let later = (self.start + j + AHEAD) * shape.kv_width();
+            let later = later + group.kv_head * shape.head_dim + column;
+            for line in (0..width).step_by(LANES) {
+                s.prefetch(start.wrapping_add(later + line).cast());
+            }
+        }
+    }
+}
 
 /// Computes a block into `out` `[m, heads * head_dim]`.
 #[inline(always)]
 pub(super) fn attend<S: Simd>(s: S, block: &Block<'_>, out: &Disjoint<'_, f32>) {
-    let Range { start: first, end } = block.queries;
-    let mut seen = [Seen { largest: f32::NEG_INFINITY, total: 0.0 }; QUERIES];
-    let mut scores: Scores = [[0.0; CHUNK]; TILE];
-    let width = if S::MANY_REGISTERS { TILE } else { 1 };
-    for chunk in (0..=block.position(end - 1)).step_by(CHUNK) {
-        for i in (first..end).step_by(width) {
-            let seen = &mut seen[i - first..];
-            match width.min(end - i) {
-                1 => tile::<S, 1>(s, block, chunk, i, seen, &mut scores, out),
-                2 => tile::<S, 2>(s, block, chunk, i, seen, &mut scores, out),
-                3 => tile::<S, 3>(s, block, chunk, i, seen, &mut scores, out),
-                _ => tile::<S, 4>(s, block, chunk, i, seen, &mut scores, out),
-            }
-        }
+    let mut seen = [Seen::NOTHING; QUERIES];
+    let seen = &mut seen[..block.queries()];
+    for chunk in 0..block.chunks() {
+        attend_chunk(s, block, chunk, 0..block.chunks(), chunk > 0, seen, out, block.out().start);
     }
-    for i in block.queries.clone() {
-        // SAFETY: the rows of different sequences and the queries of different blocks are disjoint
-        // (`check`, `attention`), and this thread holds no other part.
-        let out = unsafe { out.part(block.target(i)) };
-        let total = s.splat(seen[i - first].total);
-        let (vectors, rest) = out.as_chunks_mut::<LANES>();
-        for vector in vectors {
-            s.store(s.div(s.load(vector), total), vector);
-        }
-        s.store_part(s.div(s.load_part(rest, 0.0), total), rest);
+    // SAFETY: the rows of different sequences and blocks are disjoint (`check`, `Call::blocks`), and
+    // this thread holds no other part.
+    let out = unsafe { out.part(block.out()) };
+    for (out, seen) in out.chunks_exact_mut(block.shape.head_dim).zip(seen) {
+        divide(s, out, seen.total);
     }
 }
 
-/// Queries `first..first + N` over the chunk that begins at position `chunk`.
+/// Computes the parts of some chunks of a block. The parts of its first chunk begin at `start` of
+/// `parts`.
 #[inline(always)]
-fn tile<S: Simd, const N: usize>(
+pub(super) fn attend_apart<S: Simd>(
+    s: S,
+    block: &Block<'_>,
+    chunks: Range<usize>,
+    parts: &Disjoint<'_, f32>,
+    start: usize,
+) {
+    for chunk in chunks.clone() {
+        let mut seen = [Seen::NOTHING; QUERIES];
+        let seen = &mut seen[..block.queries()];
+        let start = start + chunk * block.part_len();
+        attend_chunk(s, block, chunk, chunks.clone(), false, seen, parts, start);
+        let values = block.queries() * block.shape.head_dim;
+        // SAFETY: each chunk of each block has its own part, and this thread holds no other.
+        let scores = unsafe { parts.part(start + values..start + block.part_len()) };
+        for (scores, seen) in scores.chunks_exact_mut(2).zip(seen) {
+            scores.copy_from_slice(&[seen.largest, seen.total]);
+        }
+    }
+}
+
+/// Merges the parts of all chunks of a block, in their order, into `out`.
+#[inline(always)]
+pub(super) fn merge<S: Simd>(s: S, block: &Block<'_>, parts: &[f32], out: &Disjoint<'_, f32>) {
+    let head_dim = block.shape.head_dim;
+    // SAFETY: the rows of different sequences and blocks are disjoint (`check`, `Call::blocks`), and
+    // this thread holds no other part.
+    let out = unsafe { out.part(block.out()) };
+    for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
+        let position = block.sequence.start + block.rows.start + query / block.shape.heads;
+        let mut seen = Seen::NOTHING;
+        for (chunk, part) in parts.chunks_exact(block.part_len()).enumerate() {
+            if chunk * block.chunk() > position {
+                break;
+            }
+            let (values, scores) = part.split_at(block.queries() * head_dim);
+            let new = Seen { largest: scores[2 * query], total: scores[2 * query + 1] };
+            let (merged, factors) = seen.and(s, new);
+            seen = merged;
+            let values = &values[query * head_dim..][..head_dim];
+            for (out, values) in out.chunks_mut(LANES).zip(values.chunks(LANES)) {
+                let mut sum = s.load_part(values, 0.0);
+                if chunk > 0 {
+                    sum = factors.merge(s, s.load_part(out, 0.0), sum);
+                }
+                s.store_part(sum, out);
+            }
+        }
+        divide(s, out, seen.total);
+    }
+}
+
+#[inline(always)]
+fn divide<S: Simd>(s: S, values: &mut [f32], total: f32) {
+    for values in values.chunks_mut(LANES) {
+        let quotient = s.div(s.load_part(values, 0.0), s.splat(total));
+        s.store_part(quotient, values);
+    }
+}
+
+/// All queries of a block over one chunk. Their weighted values go to `out` from `start` on, merged
+/// with what is there if `merge`; `seen` is merged always.
+#[inline(always)]
+fn attend_chunk<S: Simd>(
     s: S,
     block: &Block<'_>,
     chunk: usize,
-    first: usize,
+    chunks: Range<usize>,
+    merge: bool,
     seen: &mut [Seen],
-    scores: &mut Scores,
     out: &Disjoint<'_, f32>,
+    start: usize,
 ) {
-    // A query sees as many positions as the one before it, or more.
-    let mut counts = [0; N];
-    for n in 0..N {
-        counts[n] = (block.position(first + n) + 1).saturating_sub(chunk).min(CHUNK);
-    }
-    score::<S, N>(s, block, chunk, first, counts[N - 1], scores);
-
-    // Factors that bring the values so far and those of this chunk to the new maximum.
-    let mut factors = [(0.0, 0.0); N];
-    for n in 0..N {
-        if counts[n] == 0 {
-            continue;
-        }
-        let scores = &mut scores[n][..counts[n]];
-        let largest = max_of(s, scores);
-        let total = exp_in_place(s, scores, s.splat(largest));
-        let before = seen[n];
-        let merged = if before.largest > largest { before.largest } else { largest };
-        let old = s.lanes(exp(s, s.splat(before.largest - merged)))[0];
-        let new = s.lanes(exp(s, s.splat(largest - merged)))[0];
-        seen[n] = Seen { largest: merged, total: before.total * old + total * new };
-        factors[n] = (old, new);
-    }
-
-    let sums = Sums { block, chunk, first, counts, scores, factors };
-    let mut column = 0;
-    while column < block.shape.head_dim {
-        let left = block.shape.head_dim - column;
-        if left >= 4 * LANES {
-            sums.weigh::<S, 4>(s, column, 4 * LANES, out);
-            column += 4 * LANES;
-        } else {
-            sums.weigh::<S, 1>(s, column, left.min(LANES), out);
-            column += left.min(LANES);
+    let chunk = Chunk {
+        start: chunk * block.chunk(),
+        len: block.chunk(),
+        is_first: chunk == chunks.start,
+        has_next: chunk + 1 < chunks.end,
+    };
+    let mut scores: Scores = [[0.0; CHUNK.end]; TILE];
+    let width = if S::MANY_REGISTERS { TILE } else { 1 };
+    for kv_head in 0..block.shape.kv_heads {
+        let group = &Group { block, kv_head, size: block.shape.heads / block.shape.kv_heads };
+        for first in (0..group.len()).step_by(width) {
+            let end = group.len().min(first + width);
+            if group.position(end - 1) < chunk.start {
+                continue;
+            }
+            let tile = &mut Tile { group, chunk, first, merge, seen, scores: &mut scores };
+            match end - first {
+                1 => tile.attend::<S, 1>(s, out, start),
+                2 => tile.attend::<S, 2>(s, out, start),
+                3 => tile.attend::<S, 3>(s, out, start),
+                _ => tile.attend::<S, 4>(s, out, start),
+            }
         }
     }
 }
 
-/// The scores of queries `first..first + N` and the first `count` positions of a chunk.
-#[inline(always)]
-fn score<S: Simd, const N: usize>(
-    s: S,
-    block: &Block<'_>,
-    chunk: usize,
+/// Queries of a group from `first` on over one chunk.
+struct Tile<'a> {
+    group: &'a Group<'a>,
+    chunk: Chunk,
     first: usize,
-    count: usize,
-    scores: &mut Scores,
-) {
-    let mut queries: [&[f32]; N] = [&[]; N];
-    for n in 0..N {
-        queries[n] = block.query(first + n);
-    }
-    for j in (0..count).step_by(4) {
-        if first == block.queries.start {
-            for c in 0..4 {
-                fetch(s, block, block.sequence.keys, chunk + j + c, 0, block.shape.head_dim);
-            }
-        }
-        let mut keys: [&[f32]; 4] = [&[]; 4];
-        for c in 0..4 {
-            // Positions behind the last are computed again and not read.
-            keys[c] = block.at(block.sequence.keys, chunk + (j + c).min(count - 1));
-        }
-        let dots = dots(s, queries, keys);
+    merge: bool,
+    seen: &'a mut [Seen],
+    scores: &'a mut Scores,
+}
+
+impl Tile<'_> {
+    #[inline(always)]
+    fn attend<S: Simd, const N: usize>(&mut self, s: S, out: &Disjoint<'_, f32>, start: usize) {
+        let Tile { group, chunk, first, .. } = *self;
+        // A query sees as many positions as the one before it, or more.
+        let mut counts = [0; N];
         for n in 0..N {
-            for c in 0..4 {
-                scores[n][j + c] = dots[n][c] * block.shape.scale;
+            counts[n] = (group.position(first + n) + 1).saturating_sub(chunk.start).min(chunk.len);
+        }
+        self.score::<S, N>(s, counts[N - 1]);
+
+        let mut factors = [Factors::UNUSED; N];
+        for n in 0..N {
+            if counts[n] > 0 {
+                let scores = &mut self.scores[n][..counts[n]];
+                let largest = max_of(s, scores);
+                let total = exp_in_place(s, scores, s.splat(largest));
+                let seen = &mut self.seen[group.index(first + n)];
+                (*seen, factors[n]) = seen.and(s, Seen { largest, total });
             }
+        }
+
+        let head_dim = group.block.shape.head_dim;
+        let mut column = 0;
+        while column < head_dim {
+            let left = head_dim - column;
+            if left >= 4 * LANES {
+                self.weigh::<S, N, 4>(s, column, 4 * LANES, &counts, &factors, out, start);
+                column += 4 * LANES;
+            } else {
+                let width = left.min(LANES);
+                self.weigh::<S, N, 1>(s, column, width, &counts, &factors, out, start);
+                column += width;
+            }
+        }
+    }
+
+    /// The scores of `N` queries and the first `count` positions of the chunk.
+    #[inline(always)]
+    fn score<S: Simd, const N: usize>(&mut self, s: S, count: usize) {
+        let Tile { group, chunk, first, .. } = *self;
+        let (keys, shape) = (group.block.sequence.keys, group.block.shape);
+        let mut queries: [&[f32]; N] = [&[]; N];
+        for n in 0..N {
+            queries[n] = group.query(first + n);
+        }
+        for j in (0..count).step_by(4) {
+            let mut four: [&[f32]; 4] = [&[]; 4];
+            for c in 0..4 {
+                // Positions behind the last are computed again and not read.
+                four[c] = group.at(keys, chunk.start + (j + c).min(count - 1));
+                if first == 0 {
+                    chunk.fetch(s, group, keys, j + c, 0, shape.head_dim);
+                }
+            }
+            let dots = dots(s, queries, four);
+            for n in 0..N {
+                for c in 0..4 {
+                    self.scores[n][j + c] = dots[n][c] * shape.scale;
+                }
+            }
+        }
+    }
+
+    /// The weighted values of `width` columns from `column` on, `V` vectors or a part of one.
+    #[inline(always)]
+    fn weigh<S: Simd, const N: usize, const V: usize>(
+        &self,
+        s: S,
+        column: usize,
+        width: usize,
+        counts: &[usize; N],
+        factors: &[Factors; N],
+        out: &Disjoint<'_, f32>,
+        start: usize,
+    ) {
+        let Tile { group, chunk, first, merge, ref scores, .. } = *self;
+        let values = group.block.sequence.values;
+        let mut sums = [[s.splat(0.0); V]; N];
+        for j in 0..counts[0] {
+            if first == 0 {
+                chunk.fetch(s, group, values, j, column, width);
+            }
+            let values = &group.at(values, chunk.start + j)[column..][..width];
+            let values = load_vectors::<S, V>(s, values);
+            for n in 0..N {
+                let weight = s.splat(scores[n][j]);
+                for v in 0..V {
+                    sums[n][v] = s.fma(weight, values[v], sums[n][v]);
+                }
+            }
+        }
+        for n in 1..N {
+            for j in counts[0]..counts[n] {
+                let values = &group.at(values, chunk.start + j)[column..][..width];
+                let values = load_vectors::<S, V>(s, values);
+                let weight = s.splat(scores[n][j]);
+                for v in 0..V {
+                    sums[n][v] = s.fma(weight, values[v], sums[n][v]);
+                }
+            }
+        }
+        for n in 0..N {
+            if counts[n] == 0 {
+                continue;
+            }
+            let start = start + group.index(first + n) * group.block.shape.head_dim + column;
+            // SAFETY: as in `attend` and `attend_apart`: `start` is where this block's rows or this
+            // chunk's part begin, and no other part is held.
+            let out = unsafe { out.part(start..start + width) };
+            if merge {
+                let before = load_vectors::<S, V>(s, out);
+                for v in 0..V {
+                    sums[n][v] = factors[n].merge(s, before[v], sums[n][v]);
+                }
+            }
+            store_vectors(s, sums[n], out);
         }
     }
 }
@@ -253,75 +440,6 @@ fn dots<S: Simd, const N: usize>(s: S, queries: [&[f32]; N], keys: [&[f32]; 4]) 
         dots[n] = s.sum4(sums[n]);
     }
     dots
-}
-
-/// The weighted values of one tile and chunk.
-struct Sums<'a, const N: usize> {
-    block: &'a Block<'a>,
-    chunk: usize,
-    /// The first query of the tile.
-    first: usize,
-    /// How many positions of the chunk each query sees.
-    counts: [usize; N],
-    /// `exp(score - largest of the chunk)`
-    scores: &'a Scores,
-    factors: [(f32, f32); N],
-}
-
-impl<const N: usize> Sums<'_, N> {
-    /// Adds the weighted values of `width` columns from `column` on, `V` vectors or a part of one,
-    /// to `out`.
-    #[inline(always)]
-    fn weigh<S: Simd, const V: usize>(
-        &self,
-        s: S,
-        column: usize,
-        width: usize,
-        out: &Disjoint<'_, f32>,
-    ) {
-        let &Sums { block, chunk, first, counts, scores, factors } = self;
-        let mut sums = [[s.splat(0.0); V]; N];
-        for j in 0..counts[0] {
-            if first == block.queries.start {
-                fetch(s, block, block.sequence.values, chunk + j, column, width);
-            }
-            let values = block.at(block.sequence.values, chunk + j);
-            let values = load_vectors::<S, V>(s, &values[column..][..width]);
-            for n in 0..N {
-                let weight = s.splat(scores[n][j]);
-                for v in 0..V {
-                    sums[n][v] = s.fma(weight, values[v], sums[n][v]);
-                }
-            }
-        }
-        for n in 1..N {
-            for j in counts[0]..counts[n] {
-                let values = block.at(block.sequence.values, chunk + j);
-                let values = load_vectors::<S, V>(s, &values[column..][..width]);
-                let weight = s.splat(scores[n][j]);
-                for v in 0..V {
-                    sums[n][v] = s.fma(weight, values[v], sums[n][v]);
-                }
-            }
-        }
-        for n in 0..N {
-            if counts[n] == 0 {
-                continue;
-            }
-            let start = block.target(first + n).start + column;
-            // SAFETY: the rows of different sequences and the queries of different blocks are
-            // disjoint (`check`, `attention`), and this thread holds no other part.
-            let out = unsafe { out.part(start..start + width) };
-            if chunk > 0 {
-                let (old, new) = (s.splat(factors[n].0), s.splat(factors[n].1));
-                let before = load_vectors::<S, V>(s, out);
-                for v in 0..V {
-                    sums[n][v] = s.fma(before[v], old, s.mul(sums[n][v], new));
-                }
-            }
-            store_vectors(s, sums[n], out);
-        }
-    }
 }
 
 /// `V` vectors, or for `V` = 1 a part of one.

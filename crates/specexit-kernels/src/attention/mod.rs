@@ -1,24 +1,35 @@
 //! Causal grouped-query attention over the caches of several sequences.
 //!
-//! The work is cut into blocks of up to 64 queries (rows times heads) that share the keys and values
-//! of one key head. A block passes over its positions in chunks of 256; a chunk is small enough to
-//! stay in the level-2 cache while all queries of the block use it.
+//! Positions are taken in chunks that begin at fixed multiples. A query's weighted values over one
+//! chunk form a [`part`], and its parts are merged in the order of the chunks; so the same bits come
+//! out whether one thread goes through all chunks or several threads share them.
+//!
+//! The work is cut by rows into blocks. When there are enough blocks for all threads each is done by
+//! one; otherwise (few rows, as in decoding) the chunks of a block are shared and merged afterwards.
 
 mod block;
+mod part;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
 use crate::isa::CheckedIsa;
 use crate::pool::Pool;
-use block::{Block, attend};
+use block::{Block, QUERIES, attend, attend_apart, merge};
 
-/// Queries of one block.
-const QUERIES: usize = 64;
+/// Rows of a block, at most; fewer if they have many heads.
+const BLOCK_ROWS: usize = if cfg!(miri) { 2 } else { 32 };
+
+/// Queries (rows times heads) of a block, unless a single row has more.
+const BLOCK_QUERIES: usize = 512;
 
 /// Multiply-adds below which a call is computed by the calling thread alone.
-const INLINE_WORK: usize = 1 << 16;
+const INLINE_WORK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 16 };
+
+/// Bytes of unmerged parts that a call may keep.
+const PARTS: usize = 32 << 20;
 
 /// Sizes of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +42,18 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor of the scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+}
+
+impl AttentionShape {
+    /// Values of all query heads.
+    fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Values of all key heads.
+    fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
 }
 
 /// The rows of a call that belong to one sequence, and the sequence's cache.
@@ -49,10 +72,34 @@ pub struct AttentionSequence<'a> {
     pub values: &'a [f32],
 }
 
+/// What all blocks of a call share.
+struct Call<'a> {
+    q: &'a [f32],
+    q_stride: usize,
+    shape: AttentionShape,
+    sequences: &'a [AttentionSequence<'a>],
+    rows_per_block: usize,
+}
+
+impl Call<'_> {
+    /// All blocks; of each sequence the last first, because it sees the most positions.
+    fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
+        self.sequences.iter().flat_map(move |sequence| {
+            let starts = (0..sequence.rows.len()).step_by(self.rows_per_block).rev();
+            starts.map(move |start| {
+                let end = sequence.rows.len().min(start + self.rows_per_block);
+                let (q, q_stride, shape) = (self.q, self.q_stride, self.shape);
+                Block { q, q_stride, shape, sequence, rows: start..end }
+            })
+        })
+    }
+}
+
 /// See [`Kernels::attention`](crate::Kernels::attention).
 pub(crate) fn attention(
     pool: &Pool,
     isa: CheckedIsa,
+    scratch: &mut Buffer,
     out: &mut [f32],
     q: &[f32],
     q_stride: usize,
@@ -60,42 +107,88 @@ pub(crate) fn attention(
     sequences: &[AttentionSequence<'_>],
 ) {
     check(out, q, q_stride, shape, sequences);
-    let group = shape.heads / shape.kv_heads;
-    let blocks_of = |s: &AttentionSequence<'_>| (s.rows.len() * group).div_ceil(QUERIES);
-    let blocks: usize = sequences.iter().map(|s| blocks_of(s) * shape.kv_heads).sum();
+    let rows_per_block = (BLOCK_QUERIES / shape.heads).clamp(1, BLOCK_ROWS);
+    let call = Call { q, q_stride, shape, sequences, rows_per_block };
+    let blocks = call.blocks().count();
+    let chunks: usize = call.blocks().map(|block| block.chunks()).sum();
+    let parts: usize = call.blocks().map(|block| block.chunks() * block.part_len()).sum();
     let work: usize = sequences.iter().map(|s| s.rows.len() * (s.start + s.rows.len())).sum();
-    let parallel = work * shape.heads * shape.head_dim >= INLINE_WORK && blocks > 1;
-
     let out = &Disjoint::new(out);
-    let run = |index: usize| {
-        let mut index = index;
-        for sequence in sequences {
-            let blocks = blocks_of(sequence) * shape.kv_heads;
-            if index < blocks {
-                // The longest blocks first: the last rows of a sequence see the most positions.
-                let (kv_head, part) = (index % shape.kv_heads, index / shape.kv_heads);
-                let first = (blocks_of(sequence) - 1 - part) * QUERIES;
-                let queries = first..(first + QUERIES).min(sequence.rows.len() * group);
-                let block = &Block { q, q_stride, shape, sequence, kv_head, queries };
-                dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
-                return;
-            }
-            index -= blocks;
+
+    if work * shape.width() < INLINE_WORK || pool.threads() == 1 || chunks == 1 {
+        for block in &mut call.blocks() {
+            let block = &block;
+            dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
         }
-    };
-    if !parallel {
-        (0..blocks).for_each(run);
-        return;
+    } else if blocks >= 2 * pool.threads() || parts * size_of::<f32>() > PARTS {
+        claim(pool, blocks, |index| {
+            let block = &call.blocks().nth(index).expect("claimed below the number of blocks");
+            dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
+        });
+    } else {
+        share_chunks(pool, isa, scratch, out, &call, parts);
     }
-    // Blocks differ in length and threads in luck: each takes the next one when it is free.
+}
+
+/// Computes the parts of all blocks, several runs of chunks per block, then merges them.
+fn share_chunks(
+    pool: &Pool,
+    isa: CheckedIsa,
+    scratch: &mut Buffer,
+    out: &Disjoint<'_, f32>,
+    call: &Call<'_>,
+    parts: usize,
+) {
+    if scratch.len() < parts * size_of::<f32>() {
+        *scratch = Buffer::new((parts * size_of::<f32>()).next_power_of_two());
+    }
+    let parts = scratch.slice_mut::<f32>(parts);
+    let runs_of = |block: &Block<'_>| block.chunks().min(2 * pool.threads());
+    let runs = call.blocks().map(|block| runs_of(&block)).sum();
+    {
+        let parts = &Disjoint::new(&mut *parts);
+        claim(pool, runs, |index| {
+            let (mut run, mut start) = (index, 0);
+            for block in call.blocks() {
+                let (runs, chunks, block) = (runs_of(&block), block.chunks(), &block);
+                if run < runs {
+                    let chunks = run * chunks / runs..(run + 1) * chunks / runs;
+                    dispatch!(
+                        isa,
+                        attend_apart(
+                            block: &Block<'_>,
+                            chunks: Range<usize>,
+                            parts: &Disjoint<'_, f32>,
+                            start: usize,
+                        )
+                    );
+                    return;
+                }
+                run -= runs;
+                start += chunks * block.part_len();
+            }
+        });
+    }
+    let mut rest = &*parts;
+    for block in call.blocks() {
+        let (parts, behind) = rest.split_at(block.chunks() * block.part_len());
+        let block = &block;
+        dispatch!(isa, merge(block: &Block<'_>, parts: &[f32], out: &Disjoint<'_, f32>));
+        rest = behind;
+    }
+}
+
+/// Calls `job(index)` for each `index` in `0..count`: each thread takes the next one when it is free,
+/// because jobs differ in length and threads in luck.
+fn claim(pool: &Pool, count: usize, job: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     pool.run(|_| {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= blocks {
+            if index >= count {
                 return;
             }
-            run(index);
+            job(index);
         }
     });
 }
@@ -109,8 +202,9 @@ fn check(
 ) {
     let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
     assert!(heads > 0 && kv_heads > 0 && head_dim > 0, "empty {shape:?}");
+    assert!(heads <= QUERIES, "more than {QUERIES} heads");
     assert!(heads.is_multiple_of(kv_heads), "heads that share no whole key head: {shape:?}");
-    let width = heads * head_dim;
+    let width = shape.width();
     let m = out.len() / width;
     assert_eq!(out.len(), m * width, "out is not whole rows of {width}");
     assert!(q_stride >= width, "heads exceed the row of q");
@@ -118,18 +212,19 @@ fn check(
     for sequence in sequences {
         let AttentionSequence { rows, start, keys, values } = sequence;
         assert!(rows.start <= rows.end && rows.end <= m, "rows {rows:?} of {m}");
-        let cache = (start + rows.len()) * kv_heads * head_dim;
+        let cache = (start + rows.len()) * shape.kv_width();
         assert!(keys.len() >= cache, "keys end before position {}", start + rows.len());
         assert!(values.len() >= cache, "values end before position {}", start + rows.len());
     }
     // Threads write the rows of different sequences at once.
-    let apart = |a: &Range<usize>, b: &Range<usize>| a.end <= b.start || b.end <= a.start;
+    let apart = |a: &Range<usize>, b: &Range<usize>| {
+        a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start
+    };
     let in_order = sequences.windows(2).all(|pair| pair[0].rows.end <= pair[1].rows.start);
     let disjoint = in_order
-        || sequences.iter().enumerate().all(|(i, a)| {
-            sequences[..i]
-                .iter()
-                .all(|b| a.rows.is_empty() || b.rows.is_empty() || apart(&a.rows, &b.rows))
-        });
+        || sequences
+            .iter()
+            .enumerate()
+            .all(|(i, a)| sequences[..i].iter().all(|b| apart(&a.rows, &b.rows)));
     assert!(disjoint, "rows of two sequences overlap");
 }

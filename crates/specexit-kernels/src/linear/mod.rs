@@ -50,7 +50,7 @@ pub(crate) fn linear(
     output: Output<'_>,
 ) {
     let (rows, cols) = (w.rows(), w.cols());
-    let m = if rows > 0 { y.len() / rows } else { 0 };
+    let m = y.len().checked_div(rows).unwrap_or(0);
     assert_eq!(y.len(), m * rows, "y is not whole rows of {rows}");
     assert_eq!(x.len(), m * cols, "x is not [{m}, {cols}]");
     if let Output::Biased(bias) = output {

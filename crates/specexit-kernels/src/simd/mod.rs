@@ -59,6 +59,8 @@ pub(crate) trait Simd: Copy {
 
     /// Hints that the cache line at `address` will be read. Any address will do.
     fn prefetch(self, address: *const u8);
+    /// As `prefetch`, but no nearer than the level-2 cache.
+    fn prefetch_far(self, address: *const u8);
 
     /// The sum of the lanes of one vector, by the tree of `sum4`.
     #[inline(always)]

@@ -101,4 +101,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
+
+    #[inline(always)]
+    fn prefetch_far(self, _address: *const u8) {}
 }

@@ -186,7 +186,12 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        prefetch(address);
+        prefetch::<_MM_HINT_T0>(address);
+    }
+
+    #[inline(always)]
+    fn prefetch_far(self, address: *const u8) {
+        prefetch::<_MM_HINT_T1>(address);
     }
 }
 
@@ -327,12 +332,17 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        prefetch(address);
+        prefetch::<_MM_HINT_T0>(address);
+    }
+
+    #[inline(always)]
+    fn prefetch_far(self, address: *const u8) {
+        prefetch::<_MM_HINT_T1>(address);
     }
 }
 
 #[inline(always)]
-fn prefetch(address: *const u8) {
+fn prefetch<const HINT: i32>(address: *const u8) {
     // SAFETY: SSE is part of x86-64, and a prefetch of any address has no effect but on caches.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    unsafe { _mm_prefetch::<HINT>(address.cast()) }
 }
