@@ -1,0 +1,202 @@
+//! The same questions, several methods, one engine.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use specexit_answer::{AnswerKind, extract, matches_gold};
+use specexit_engine::{Engine, Output, Phase, TokenId};
+use specexit_model::{Model, hash::Hasher};
+use specexit_train::Progress;
+
+use crate::comparison::{Comparison, Named};
+use crate::error::{EvalError, Result};
+use crate::machine::{Machine, today};
+use crate::method::{MethodSpec, check_methods};
+use crate::record::Record;
+use crate::records_file::{RECORDS_FORMAT, RECORDS_VERSION, RecordsFile};
+use crate::summary::summarise;
+use crate::thought_text::answer_part;
+
+/// A question, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Identifies it in records.
+    pub id: String,
+    /// The whole prompt, template and all.
+    pub prompt: Vec<TokenId>,
+    /// Where in a thought the prompt ends.
+    pub phase: Phase,
+    /// The right answer.
+    pub gold: String,
+}
+
+/// What is compared, and with what.
+pub struct Subject<'a> {
+    /// The target, as the engine serves it.
+    pub model: &'a Model,
+    /// The draft head, if one is loaded.
+    pub head: Option<Named>,
+}
+
+/// How a comparison is run.
+#[derive(Clone, Debug, Default)]
+pub struct CompareOptions {
+    /// What sort of answer is looked for in the texts.
+    pub answer_kind: AnswerKind,
+    /// Keep every answer in this file, and go on from what it holds.
+    pub out: Option<PathBuf>,
+}
+
+/// Tokens generated before anything is timed, so that no method pays for cold memory.
+const WARM_UP_TOKENS: usize = 8;
+
+/// Answers every task by every method, alone in the batch, and sums up.
+///
+/// The methods take turns question by question, and their order rotates, so that a machine that
+/// slows down slows all of them. With `options.out`, complete questions are kept in that file as
+/// they come, and those that it already holds are not asked again.
+///
+/// # Errors
+/// Methods that the engine cannot serve, a file begun with other settings, or a failing model.
+pub fn compare(
+    engine: &mut Engine,
+    subject: &Subject<'_>,
+    tasks: &[Task],
+    methods: &[MethodSpec],
+    options: &CompareOptions,
+    progress: &mut dyn Progress,
+) -> Result<Comparison> {
+    check_methods(methods)?;
+    if tasks.is_empty() {
+        return Err(EvalError::Nothing("there is no question to answer".to_owned()));
+    }
+    let machine = Machine::of(engine.target());
+    let names: Vec<&str> = methods.iter().map(|m| m.name.as_str()).collect();
+    let (mut file, mut records) = match &options.out {
+        Some(path) => {
+            let header = header(subject, &machine, tasks, methods, options);
+            let (file, records) = RecordsFile::open(path, &header, &names)?;
+            (Some(file), records)
+        }
+        None => (None, Vec::new()),
+    };
+    let total = tasks.len() * methods.len();
+    progress.start("compare", "answers", total as u64, records.len() as u64);
+    let resumed = records.len() / methods.len();
+    let mut warm = false;
+    for (index, task) in tasks.iter().enumerate() {
+        if records.iter().any(|record| record.question == task.id) {
+            continue;
+        }
+        let mut answers = Vec::with_capacity(methods.len());
+        for turn in 0..methods.len() {
+            let method = &methods[(index + turn) % methods.len()];
+            if !warm {
+                warm_up(engine, task, methods)?;
+                warm = true;
+            }
+            answers.push(answer(engine, subject.model, task, method, options.answer_kind)?);
+            let done = records.len() + answers.len();
+            progress.advance(done as u64, &format!("{} {}", task.id, method.name));
+        }
+        if let Some(file) = &mut file {
+            file.append(&answers)?;
+        }
+        records.append(&mut answers);
+        if progress.cancelled() {
+            break;
+        }
+    }
+    progress.finish();
+    Ok(Comparison {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        date: today(),
+        machine,
+        model: named(subject.model),
+        head: subject.head.clone(),
+        questions: records.len() / methods.len(),
+        resumed,
+        methods: summarise(&names, &records),
+        records,
+    })
+}
+
+/// The beginning of every method on one task, so that all buffers have been touched.
+fn warm_up(engine: &mut Engine, task: &Task, methods: &[MethodSpec]) -> Result<()> {
+    for method in methods {
+        let mut request = method.request.clone();
+        request.prompt.clone_from(&task.prompt);
+        request.phase = task.phase;
+        request.max_new_tokens = request.max_new_tokens.min(WARM_UP_TOKENS);
+        engine.run(request)?;
+    }
+    Ok(())
+}
+
+fn answer(
+    engine: &mut Engine,
+    model: &Model,
+    task: &Task,
+    method: &MethodSpec,
+    kind: AnswerKind,
+) -> Result<Record> {
+    let mut request = method.request.clone();
+    request.prompt.clone_from(&task.prompt);
+    request.phase = task.phase;
+    let output = engine.run(request)?;
+    let text = visible_text(model, engine, &output)?;
+    let given = answer_part(&text, task.phase, engine.markers());
+    let correct = matches_gold(given, &task.gold, kind) == Some(true);
+    let found = extract(given, kind).map(|answer| answer.text);
+    Ok(Record::new(&task.id, &method.name, &output, text, found, correct))
+}
+
+/// The generated text without special tokens, the markers of the thought excepted.
+fn visible_text(model: &Model, engine: &Engine, output: &Output) -> Result<String> {
+    let markers = engine.markers();
+    let shown = |id: &&TokenId| {
+        !model.tokenizer.is_special(**id)
+            || markers.open_ids.contains(id)
+            || markers.close_ids.contains(id)
+    };
+    let ids: Vec<TokenId> = output.token_ids.iter().filter(shown).copied().collect();
+    Ok(model.tokenizer.decode(&ids, false)?)
+}
+
+fn named(model: &Model) -> Named {
+    Named { name: model.name.clone(), hash: model.hash.clone() }
+}
+
+/// Everything that the numbers depend on.
+fn header(
+    subject: &Subject<'_>,
+    machine: &Machine,
+    tasks: &[Task],
+    methods: &[MethodSpec],
+    options: &CompareOptions,
+) -> Value {
+    json!({
+        "format": RECORDS_FORMAT,
+        "version": RECORDS_VERSION,
+        "program": env!("CARGO_PKG_VERSION"),
+        "machine": machine,
+        "model": named(subject.model),
+        "tokenizer_hash": subject.model.tokenizer.hash(),
+        "head": subject.head,
+        "answer_kind": options.answer_kind,
+        "tasks": {"count": tasks.len(), "hash": tasks_hash(tasks)},
+        "methods": methods.iter().map(MethodSpec::settings).collect::<Vec<_>>(),
+    })
+}
+
+/// Identity of the tasks: questions, prompts and gold answers.
+fn tasks_hash(tasks: &[Task]) -> String {
+    let mut hasher = Hasher::new();
+    for task in tasks {
+        hasher.text(&task.id);
+        hasher.text(&task.gold);
+        hasher.number(task.prompt.len() as u64);
+        task.prompt.iter().for_each(|&id| hasher.number(u64::from(id)));
+    }
+    hasher.finish()
+}

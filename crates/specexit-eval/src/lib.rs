@@ -1,0 +1,32 @@
+//! Methods compared on the same questions: accuracy, tokens, time, acceptance, exits; and how fast
+//! a target decodes.
+//!
+//! [`compare()`] runs the comparison and [`table()`] prints it; [`SpeedMeter`] measures decoding,
+//! and [`LlamaBench`] the same by llama.cpp.
+
+mod compare;
+mod comparison;
+mod error;
+mod llama_bench;
+mod machine;
+mod method;
+mod record;
+mod records_file;
+mod speed;
+mod statistics;
+mod summary;
+mod table;
+mod thought_text;
+
+pub use compare::{CompareOptions, Subject, Task, compare};
+pub use comparison::{Comparison, Named};
+pub use error::{EvalError, Result};
+pub use llama_bench::{LlamaBench, VsLlamaCpp};
+pub use machine::{Machine, today};
+pub use method::{METHOD_SYNTAX, MethodSpec, check_methods};
+pub use record::Record;
+pub use records_file::{RECORDS_FORMAT, RECORDS_VERSION, read_records};
+pub use speed::{Speed, SpeedMeter, SpeedOptions};
+pub use statistics::{Proportion, mean, median, quantile, wilson_interval};
+pub use summary::{REFERENCE, Summary, summarise};
+pub use table::table;

@@ -1,0 +1,70 @@
+//! What is kept of one answer.
+
+use serde::{Deserialize, Serialize};
+use specexit_engine::{Exit, Finish, Output};
+
+/// One question answered by one method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The question's id.
+    pub question: String,
+    /// The method's name.
+    pub method: String,
+    /// Whether the answer agrees with the gold answer.
+    pub correct: bool,
+    /// Tokens inside the thinking span.
+    pub thinking_tokens: usize,
+    /// All generated tokens.
+    pub total_tokens: usize,
+    /// Seconds from admission to the end.
+    pub wall_s: f64,
+    /// Seconds from admission to the first token of the answer; absent where there was none.
+    pub first_answer_s: Option<f64>,
+    /// Acceptance length: tokens committed per round.
+    pub tau: f64,
+    /// Target forwards after the prefill.
+    pub rounds: usize,
+    /// Drafted tokens offered to the target.
+    pub drafted: usize,
+    /// Drafted tokens that the target accepted.
+    pub accepted: usize,
+    /// Why, where and at which signals the thought ended.
+    pub exit: Option<Exit>,
+    /// Why generation ended.
+    pub finish: Finish,
+    /// The answer found in the text, if there is one.
+    pub answer: Option<String>,
+    /// The whole generated text.
+    pub text: String,
+}
+
+impl Record {
+    /// The record of an output.
+    #[must_use]
+    pub fn new(
+        question: &str,
+        method: &str,
+        output: &Output,
+        text: String,
+        answer: Option<String>,
+        correct: bool,
+    ) -> Self {
+        Self {
+            question: question.to_owned(),
+            method: method.to_owned(),
+            correct,
+            thinking_tokens: output.thinking_tokens,
+            total_tokens: output.token_ids.len(),
+            wall_s: output.wall_s,
+            first_answer_s: output.first_answer_s,
+            tau: output.tau(),
+            rounds: output.rounds,
+            drafted: output.drafted,
+            accepted: output.accepted,
+            exit: output.exit,
+            finish: output.finish,
+            answer,
+            text,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! From records to one row per method.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::record::Record;
+use crate::statistics::{Proportion, mean, median, quantile};
+
+/// The method that lost-correct rates and speed-ups refer to.
+pub const REFERENCE: &str = "plain";
+
+/// What a method did on all questions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The method's name.
+    pub method: String,
+    /// Share of right answers.
+    pub accuracy: Proportion,
+    /// Mean thinking tokens per question.
+    pub thinking_tokens: f64,
+    /// Mean generated tokens per question.
+    pub total_tokens: f64,
+    /// Median seconds per question.
+    pub wall_p50_s: f64,
+    /// 95th percentile of seconds per question.
+    pub wall_p95_s: f64,
+    /// Seconds of the whole set.
+    pub wall_sum_s: f64,
+    /// Median seconds to the first token of an answer, over the questions that have one.
+    pub first_answer_p50_s: Option<f64>,
+    /// Acceptance length over all rounds of all questions.
+    pub tau: f64,
+    /// Drafted tokens that were accepted, as a share; absent where nothing was drafted.
+    pub draft_acceptance: Option<f64>,
+    /// How many thoughts ended for which reason; `open` counts those that never ended.
+    pub exits: BTreeMap<String, usize>,
+    /// Of the questions that `plain` answers right: those that this method answers wrong.
+    pub lost_correct: Option<Proportion>,
+    /// Of the questions that `plain` answers wrong: those that this method answers right.
+    pub gained_correct: Option<Proportion>,
+    /// Seconds of `plain` over seconds of this method, whole set, same run.
+    pub speed_up: Option<f64>,
+}
+
+impl Summary {
+    /// Sums up `records`, all of one method; `reference` holds those of `plain`, if it was run.
+    #[must_use]
+    pub fn new(method: &str, records: &[&Record], reference: Option<&[&Record]>) -> Self {
+        let of = |f: fn(&Record) -> f64| records.iter().map(|r| f(r)).collect::<Vec<f64>>();
+        let sum = |f: fn(&Record) -> usize| records.iter().map(|r| f(r)).sum::<usize>();
+        let wall = of(|r| r.wall_s);
+        let first: Vec<f64> = records.iter().filter_map(|r| r.first_answer_s).collect();
+        let (rounds, drafted) = (sum(|r| r.rounds), sum(|r| r.drafted));
+        // The first token of an answer comes from the prefill, not from a round.
+        let committed = sum(|r| r.total_tokens.saturating_sub(1));
+        let reference_wall = reference.map(|r| r.iter().map(|r| r.wall_s).sum::<f64>());
+        Self {
+            method: method.to_owned(),
+            accuracy: Proportion::new(records.iter().filter(|r| r.correct).count(), records.len()),
+            thinking_tokens: mean(&of(|r| r.thinking_tokens as f64)),
+            total_tokens: mean(&of(|r| r.total_tokens as f64)),
+            wall_p50_s: median(&wall),
+            wall_p95_s: quantile(&wall, 0.95),
+            wall_sum_s: wall.iter().sum(),
+            first_answer_p50_s: (!first.is_empty()).then(|| median(&first)),
+            tau: if rounds == 0 { 0.0 } else { committed as f64 / rounds as f64 },
+            draft_acceptance: (drafted > 0).then(|| sum(|r| r.accepted) as f64 / drafted as f64),
+            exits: count_exits(records),
+            lost_correct: reference.map(|r| changed(r, records, true)),
+            gained_correct: reference.map(|r| changed(r, records, false)),
+            speed_up: reference_wall.map(|reference| reference / wall.iter().sum::<f64>()),
+        }
+    }
+}
+
+/// One summary per method, in the order of `methods`.
+#[must_use]
+pub fn summarise(methods: &[&str], records: &[Record]) -> Vec<Summary> {
+    let of = |method: &str| records.iter().filter(|r| r.method == method).collect::<Vec<_>>();
+    let reference = methods.contains(&REFERENCE).then(|| of(REFERENCE));
+    let compared = |method: &str| reference.as_deref().filter(|_| method != REFERENCE);
+    methods.iter().map(|method| Summary::new(method, &of(method), compared(method))).collect()
+}
+
+fn count_exits(records: &[&Record]) -> BTreeMap<String, usize> {
+    let mut exits = BTreeMap::new();
+    for record in records {
+        let reason = record.exit.map_or("open", |exit| exit.reason.as_str());
+        *exits.entry(reason.to_owned()).or_insert(0) += 1;
+    }
+    exits
+}
+
+/// Of the questions whose reference answer is `was` (right or wrong): those where `records` differ.
+fn changed(reference: &[&Record], records: &[&Record], was: bool) -> Proportion {
+    let after: BTreeMap<&str, bool> =
+        records.iter().map(|r| (r.question.as_str(), r.correct)).collect();
+    let before = reference.iter().filter(|r| r.correct == was);
+    let pairs: Vec<bool> = before.filter_map(|r| after.get(r.question.as_str()).copied()).collect();
+    Proportion::new(pairs.iter().filter(|&&now| now != was).count(), pairs.len())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use specexit_engine::{Exit, ExitReason, Finish, Signals};
+
+    fn record(question: &str, method: &str, correct: bool, tokens: usize, wall_s: f64) -> Record {
+        let exit = Exit {
+            reason: ExitReason::Natural,
+            token_index: tokens / 2,
+            signals: Signals::MISSING,
+        };
+        Record {
+            question: question.to_owned(),
+            method: method.to_owned(),
+            correct,
+            thinking_tokens: tokens / 2,
+            total_tokens: tokens,
+            wall_s,
+            first_answer_s: Some(wall_s / 2.0),
+            tau: 2.0,
+            rounds: (tokens - 1) / 2,
+            drafted: tokens,
+            accepted: tokens / 4,
+            exit: (question != "d").then_some(exit),
+            finish: Finish::Stop,
+            answer: None,
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_method_is_measured_against_plain() {
+        let records = [
+            record("a", "plain", true, 21, 2.0),
+            record("b", "plain", true, 21, 2.0),
+            record("c", "plain", false, 21, 2.0),
+            record("d", "plain", false, 41, 6.0),
+            record("a", "specexit", true, 11, 1.0),
+            record("b", "specexit", false, 11, 1.0),
+            record("c", "specexit", true, 11, 1.0),
+            record("d", "specexit", false, 21, 3.0),
+        ];
+        let [plain, specexit] = &summarise(&["plain", "specexit"], &records)[..] else { panic!() };
+        assert_eq!((plain.accuracy.count, plain.accuracy.of), (2, 4));
+        assert!(plain.lost_correct.is_none() && plain.speed_up.is_none());
+        let lost = specexit.lost_correct.unwrap();
+        assert_eq!((lost.count, lost.of, lost.rate), (1, 2, 0.5));
+        assert_eq!(specexit.gained_correct.unwrap().rate, 0.5);
+        assert_eq!(specexit.speed_up, Some(2.0));
+        assert_eq!((specexit.wall_sum_s, specexit.wall_p50_s), (6.0, 1.0));
+        assert_eq!((specexit.total_tokens, specexit.tau), (13.5, 2.0));
+        assert_eq!(specexit.exits, BTreeMap::from([("natural".into(), 3), ("open".into(), 1)]));
+    }
+
+    #[test]
+    fn without_plain_nothing_is_compared() {
+        let records = [record("a", "eagle3", true, 21, 2.0)];
+        let summary = &summarise(&["eagle3"], &records)[0];
+        assert!(summary.lost_correct.is_none() && summary.speed_up.is_none());
+        assert_eq!(summary.draft_acceptance, Some(5.0 / 21.0));
+    }
+}

@@ -1,0 +1,37 @@
+//! From questions to a trained draft head: [`collect`] traces of a target's own reasoning,
+//! [`label`] them with the earliest sufficient cut, [`train`] an EAGLE-3 head with a signal probe.
+//!
+//! All three append to files that carry their provenance, report to a [`Progress`], and go on
+//! exactly where they were when called again after a kill.
+
+mod collect;
+mod data;
+mod error;
+mod jsonl;
+mod label;
+mod net;
+mod ops;
+mod progress;
+mod provenance;
+mod questions;
+mod train;
+
+pub use collect::{
+    CollectOptions, CollectRules, CollectSummary, Dropped, Span, Trace, TraceFile, TraceHeader,
+    Wait, WaitCount, collect,
+};
+pub use error::{Result, TrainError};
+pub use label::{
+    ConfidenceKind, Cut, DropReason, LabelFile, LabelHeader, LabelOptions, LabelRecord, LabelRules,
+    LabelSummary, ProgressNorm, label,
+};
+pub use net::init::Init;
+pub use ops::Products;
+pub use progress::{Bar, Progress, Silent};
+pub use provenance::{ModelId, PROGRAM};
+pub use questions::{Question, read_questions};
+pub use train::{
+    DataReport, DraftQuality, HEAD_FOLDER, HeldOutMetrics, LossWeights, Quality, REPORT_FILE,
+    RunReport, SignalQuality, StepMetrics, TrainOptions, TrainReport, TrainSummary,
+    read_step_metrics, train,
+};

@@ -1,0 +1,225 @@
+//! Held-out measurements.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::batches::Loader;
+use crate::data::source::TargetSource;
+use crate::error::Result;
+use crate::net::draft::{Draft, DraftBatch, Drafted, Weights};
+use crate::net::params::Param;
+use crate::net::probe::{self, SIGNAL_NAMES, SIGNALS, SignalLabel};
+
+/// How well the draft layer predicts the target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DraftQuality {
+    /// `sum_k decay^k loss_k` over the trained depths: what training minimises.
+    pub token_loss: f64,
+    /// Cross-entropy at each depth, in nats per drafted position.
+    pub loss_per_depth: Vec<f64>,
+    /// Share of positions at each depth whose most probable draft token is the target's, given that
+    /// the tokens before it were the true ones.
+    pub agreement_per_depth: Vec<f64>,
+    /// Simulated acceptance length: tokens committed per round, the recover token included, for
+    /// greedy chains of 1, 2, … drafted tokens.
+    pub tau_per_chain: Vec<f64>,
+    /// Share of positions whose most probable target token is in the draft vocabulary.
+    pub vocabulary_coverage: f64,
+    /// Positions measured.
+    pub positions: usize,
+}
+
+/// How well one signal is predicted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SignalQuality {
+    /// Name of the signal.
+    pub signal: String,
+    /// The training loss: squared error, for remaining length of `log(1 + length)`.
+    pub loss: f64,
+    /// Mean squared error of the signal itself.
+    pub mse: f64,
+    /// Mean absolute error of the signal itself.
+    pub mae: f64,
+    /// Mean squared error of always saying the mean label: what a useless probe reaches.
+    pub mse_of_mean: f64,
+    /// Pearson's correlation of prediction and label (of logarithms for remaining length).
+    pub correlation: f64,
+    /// Labels measured.
+    pub labels: usize,
+}
+
+/// All held-out measurements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Of the draft layer.
+    pub draft: DraftQuality,
+    /// Of the three signals, in row order.
+    pub signals: Vec<SignalQuality>,
+}
+
+/// Whether each drafted row's pick was the target's choice, per step.
+pub(crate) fn agreement(batch: &DraftBatch, drafted: &Drafted) -> Vec<Vec<bool>> {
+    let steps = drafted.picks.iter().enumerate();
+    let agrees = steps.map(|(step, picks)| {
+        let rows = batch.target_rows(step);
+        let argmax = &batch.targets.argmax;
+        picks.iter().zip(rows).map(|(pick, row)| argmax[row] == Some(*pick)).collect()
+    });
+    agrees.collect()
+}
+
+/// Share of rows that agree, per step.
+pub(crate) fn agreement_shares(agreement: &[Vec<bool>]) -> Vec<f64> {
+    let share =
+        |rows: &Vec<bool>| rows.iter().filter(|a| **a).count() as f64 / rows.len().max(1) as f64;
+    agreement.iter().map(share).collect()
+}
+
+/// Simulates greedy rounds with chains of `chain` tokens over one sequence: tokens and rounds.
+///
+/// `agrees(k, i)` says whether the token drafted at depth k from row i is the target's. Rounds start
+/// at row 0; one that accepts a tokens goes on a + 1 rows further.
+fn simulate(rows: usize, chain: usize, agrees: impl Fn(usize, usize) -> bool) -> (usize, usize) {
+    let (mut at, mut rounds) = (0, 0);
+    while at < rows {
+        let accepted = (0..chain.min(rows - at)).take_while(|&k| agrees(k, at)).count();
+        at += accepted + 1;
+        rounds += 1;
+    }
+    (rows, rounds)
+}
+
+/// Measures the draft layer on the sequences `indices`.
+pub(crate) fn draft_quality<S: TargetSource>(
+    draft: &Draft,
+    params: &[Param],
+    loader: &Loader<'_, S>,
+    steps: &[Vec<usize>],
+    trained_depth: usize,
+    decay: f64,
+    chain: usize,
+) -> Result<DraftQuality> {
+    let weights = Weights::frozen(params)?;
+    let depth = trained_depth.max(chain);
+    let (mut losses, mut agreed, mut counts) =
+        (vec![0f64; depth], vec![0usize; depth], vec![0usize; depth]);
+    let mut rounds = vec![(0usize, 0usize); chain];
+    let (mut covered, mut positions) = (0, 0);
+    for indices in steps {
+        let batch = loader.load(indices)?.draft;
+        let drafted = draft.forward(&weights, &batch, depth, 1.0)?;
+        let agreement = agreement(&batch, &drafted);
+        for (k, rows) in agreement.iter().enumerate() {
+            losses[k] += drafted.step_losses[k] * rows.len() as f64;
+            agreed[k] += rows.iter().filter(|a| **a).count();
+            counts[k] += rows.len();
+        }
+        covered += batch.targets.argmax.iter().flatten().count();
+        positions += batch.targets.argmax.len();
+        // Start of each sequence's rows at each step.
+        let mut starts = vec![0usize; agreement.len()];
+        for sequence in &batch.sequences {
+            let agrees = |k: usize, i: usize| {
+                k < agreement.len() && i + k < sequence.queries && agreement[k][starts[k] + i]
+            };
+            for (length, (tokens, total)) in rounds.iter_mut().enumerate() {
+                let (t, r) = simulate(sequence.queries, length + 1, agrees);
+                *tokens += t;
+                *total += r;
+            }
+            for (k, start) in starts.iter_mut().enumerate() {
+                *start += sequence.queries.saturating_sub(k);
+            }
+        }
+    }
+    let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
+    let loss_per_depth: Vec<f64> = losses.iter().zip(&counts).map(|(l, n)| mean(*l, *n)).collect();
+    let weighted = loss_per_depth
+        .iter()
+        .take(trained_depth)
+        .enumerate()
+        .map(|(k, l)| l * decay.powi(k as i32));
+    Ok(DraftQuality {
+        token_loss: weighted.sum(),
+        agreement_per_depth: agreed.iter().zip(&counts).map(|(a, n)| mean(*a as f64, *n)).collect(),
+        loss_per_depth,
+        tau_per_chain: rounds
+            .iter()
+            .map(|(tokens, rounds)| mean(*tokens as f64, *rounds))
+            .collect(),
+        vocabulary_coverage: mean(covered as f64, positions),
+        positions,
+    })
+}
+
+/// Measures the probe on states in its coordinates.
+pub(crate) fn signal_quality(
+    param: &Param,
+    coordinates: &[f32],
+    labels: &[SignalLabel],
+) -> Vec<SignalQuality> {
+    let logits = probe::logits(param, coordinates);
+    (0..SIGNALS)
+        .map(|signal| {
+            let mut pairs = Vec::new();
+            let mut loss = 0.0;
+            for (z, label) in logits.iter().zip(labels) {
+                let truth = label.in_order()[signal];
+                if truth.is_nan() {
+                    continue;
+                }
+                loss += probe::position_losses(*z, label)[signal].0;
+                let activated = specexit_exit::Signals::from_logits(*z);
+                let predicted =
+                    [activated.confidence, activated.progress, activated.remaining][signal];
+                pairs.push((f64::from(predicted), f64::from(truth)));
+            }
+            compare(SIGNAL_NAMES[signal], loss, &pairs, signal == SIGNALS - 1)
+        })
+        .collect()
+}
+
+fn compare(name: &str, loss: f64, pairs: &[(f64, f64)], logarithmic: bool) -> SignalQuality {
+    let n = pairs.len().max(1) as f64;
+    let mean = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>() / n;
+    let mean_label = mean(&|p| p.1);
+    let scale = |x: f64| if logarithmic { x.ln_1p() } else { x };
+    let (mx, my) = (mean(&|p| scale(p.0)), mean(&|p| scale(p.1)));
+    let covariance = mean(&|p| (scale(p.0) - mx) * (scale(p.1) - my));
+    let (vx, vy) = (mean(&|p| (scale(p.0) - mx).powi(2)), mean(&|p| (scale(p.1) - my).powi(2)));
+    let spread = (vx * vy).sqrt();
+    SignalQuality {
+        signal: name.to_owned(),
+        loss: loss / n,
+        mse: mean(&|p| (p.0 - p.1).powi(2)),
+        mae: mean(&|p| (p.0 - p.1).abs()),
+        mse_of_mean: mean(&|p| (mean_label - p.1).powi(2)),
+        correlation: if spread > 0.0 { covariance / spread } else { 0.0 },
+        labels: pairs.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_counted_with_their_recover_token() {
+        // Always right: rounds of chain + 1 tokens. Never right: one token a round.
+        assert_eq!(simulate(12, 3, |_, _| true), (12, 3));
+        assert_eq!(simulate(12, 3, |_, _| false), (12, 12));
+        // Right at depth 0 only.
+        assert_eq!(simulate(12, 3, |k, _| k == 0), (12, 6));
+        // Right from even rows: 0 accepts, goes to row 2.
+        assert_eq!(simulate(6, 1, |_, i| i % 2 == 0), (6, 3));
+    }
+
+    #[test]
+    fn a_perfect_signal_correlates() {
+        let pairs: Vec<(f64, f64)> = (0..10).map(|i| (f64::from(i), f64::from(i))).collect();
+        let quality = compare("progress", 0.0, &pairs, false);
+        assert!((quality.correlation - 1.0).abs() < 1e-12);
+        assert_eq!((quality.mse, quality.mae), (0.0, 0.0));
+        assert!(quality.mse_of_mean > 8.0);
+        assert_eq!(compare("progress", 0.0, &[], false).correlation, 0.0);
+    }
+}

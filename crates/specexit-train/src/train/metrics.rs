@@ -1,0 +1,111 @@
+//! What each step reports, one JSON line a step.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::evaluate::Quality;
+use crate::error::{Result, TrainError};
+use crate::jsonl::{Appender, Reader};
+
+/// Name of the format in the header.
+const FORMAT: &str = "specexit-metrics";
+/// Version of the format.
+const VERSION: u32 = 1;
+
+/// One training step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Number of the step, from 1.
+    pub step: u64,
+    /// The pass it belongs to, from 0; passes with the probe alone count on.
+    pub epoch: u64,
+    /// Tokens read, prompts included; 0 in passes with the probe alone.
+    pub tokens: usize,
+    /// `sum_k decay^k loss_k`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_loss: Option<f64>,
+    /// Cross-entropy at each depth of the training-time test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loss_per_depth: Vec<f64>,
+    /// Share of positions at each depth where the draft's choice is the target's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreement_per_depth: Vec<f64>,
+    /// Losses of confidence, progress, remaining.
+    pub signal_losses: [f64; 3],
+    /// Weights λ of these losses.
+    pub lambda: [f64; 3],
+    /// Learning rate of the draft layer.
+    pub lr: f64,
+    /// Learning rate of the probe.
+    pub probe_lr: f64,
+    /// Gradient norm of the draft layer before clipping.
+    pub grad_norm: f64,
+    /// Gradient norm of the probe before clipping, weighted by λ.
+    pub probe_grad_norm: f64,
+}
+
+/// One measurement on the held-out questions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeldOutMetrics {
+    /// Steps done before it.
+    pub step: u64,
+    /// The pass that had just ended.
+    pub epoch: u64,
+    /// What was measured.
+    pub held_out: Quality,
+}
+
+/// The metrics file of a run.
+pub(crate) struct MetricsFile(Appender);
+
+impl MetricsFile {
+    /// Opens the file of run `run`, dropping lines of steps after `step`: they will come again.
+    pub(crate) fn open(path: &Path, run: &str, step: u64) -> Result<Self> {
+        let header = json!({"format": FORMAT, "version": VERSION, "run": run});
+        if path.exists() {
+            keep_until(path, &header, step)?;
+        }
+        Appender::open(path, FORMAT, VERSION, &header, |_: Value| Ok(())).map(Self)
+    }
+
+    /// Appends one line.
+    pub(crate) fn append(&mut self, record: &impl Serialize) -> Result<()> {
+        self.0.append(record)
+    }
+}
+
+/// Drops what a run that goes on after `step` will write again, and anything torn.
+fn keep_until(path: &Path, header: &Value, step: u64) -> Result<()> {
+    let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+    let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let value = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
+    let step_of = |line: &str| value(line).get("step").and_then(Value::as_u64);
+    let mut kept = String::new();
+    // Lines of another run are nothing to go on with.
+    if let Some(first) = lines.next().filter(|first| value(first) == *header) {
+        kept.push_str(first);
+        // Lines as they are, not parsed and written again: that could change a last digit.
+        kept.extend(lines.take_while(|line| step_of(line).is_some_and(|s| s <= step)));
+    }
+    specexit_model::head_file::write_atomically(path, kept.as_bytes())
+        .map_err(TrainError::io("write", path))
+}
+
+/// Reads all step records of a metrics file.
+///
+/// # Errors
+/// A file that is missing, of another kind, or broken.
+pub fn read_step_metrics(path: &Path) -> Result<Vec<StepMetrics>> {
+    let (_, records) = Reader::<Value>::open::<Value>(path, FORMAT, VERSION)?;
+    let mut steps = Vec::new();
+    for record in records {
+        let record = record?;
+        if record.get("held_out").is_none() {
+            let step = serde_json::from_value(record);
+            steps.push(step.map_err(|e| TrainError::bad_file(path, format!("broken step: {e}")))?);
+        }
+    }
+    Ok(steps)
+}

@@ -1,0 +1,248 @@
+//! The options of `train`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Result, TrainError};
+use crate::net::init::Init;
+use crate::ops::Products;
+
+/// How the three signal losses are weighted against the token loss.
+///
+/// The probe shares no weight with the draft layer and has its own clipping and its own learning
+/// rate, so the weights only scale its gradient before Adam.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossWeights {
+    /// W1: the gradient norm of `fc` under the token loss over that of the signal's own row,
+    /// smoothed over steps and kept within 0.001 and 1000.
+    #[default]
+    Dynamic,
+    /// The same weights throughout.
+    Fixed {
+        /// Weight of the confidence loss.
+        confidence: f64,
+        /// Weight of the progress loss.
+        progress: f64,
+        /// Weight of the remaining-length loss.
+        remaining: f64,
+    },
+}
+
+/// What to train, on what, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainOptions {
+    /// The label file.
+    pub labels: PathBuf,
+    /// Folder of the run: states, checkpoints, metrics, report, and in `head` the finished head. A
+    /// run that is found there goes on.
+    pub out: PathBuf,
+
+    /// Width of the head's MLP; the target's, but at most 4 H, when absent.
+    pub intermediate_size: Option<usize>,
+    /// Query heads; the target's when absent.
+    pub heads: Option<usize>,
+    /// Key/value heads; the target's when absent.
+    pub kv_heads: Option<usize>,
+    /// Width of a head, even; the target's when absent.
+    pub head_dim: Option<usize>,
+    /// Tokens the draft can name, the most frequent ones of the training sequences; at most 32,000
+    /// and never one that does not occur when absent.
+    pub draft_vocab_size: Option<usize>,
+    /// Where the weights start.
+    pub init: Init,
+
+    /// Longest training sequence, in tokens; longer ones are cut.
+    pub max_length: usize,
+    /// Share of the questions held out.
+    pub held_out: f64,
+    /// Tokens of a step, prompts included; at least one sequence.
+    pub batch_tokens: usize,
+    /// Cap of the states on disk, in units of 10^9 bytes.
+    pub cache_gb: f64,
+
+    /// Passes over the training sequences.
+    pub epochs: usize,
+    /// Peak learning rate of the draft layer.
+    pub lr: f64,
+    /// Share of the steps over which the learning rate rises linearly.
+    pub warmup: f64,
+    /// What the cosine decay ends at, as a share of the peak.
+    pub final_lr: f64,
+    /// AdamW's decay of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub beta2: f64,
+    /// AdamW's weight decay of the draft layer's matrices.
+    pub weight_decay: f64,
+    /// Longest gradient of the draft layer; longer ones are scaled down.
+    pub clip_norm: f64,
+    /// Steps K of the training-time test.
+    pub ttt_steps: usize,
+    /// How much less each further step weighs.
+    pub ttt_decay: f64,
+    /// What the products of the layers are computed in.
+    pub products: Products,
+
+    /// Further passes with the probe alone; they cost little.
+    pub probe_epochs: usize,
+    /// Peak learning rate of the probe.
+    pub probe_lr: f64,
+    /// Weight decay of the probe.
+    pub probe_weight_decay: f64,
+    /// Longest gradient of the probe.
+    pub probe_clip_norm: f64,
+    /// Weights of the signal losses.
+    pub loss_weights: LossWeights,
+
+    /// Seed of initial weights, data order and held-out split.
+    pub seed: u64,
+    /// Longest drafted chain that the report simulates.
+    pub report_chain: usize,
+    /// Steps between checkpoints; by time alone when absent.
+    pub checkpoint_steps: Option<u64>,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: f64,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            labels: PathBuf::new(),
+            out: PathBuf::new(),
+            intermediate_size: None,
+            heads: None,
+            kv_heads: None,
+            head_dim: None,
+            draft_vocab_size: None,
+            init: Init::default(),
+            max_length: 4096,
+            held_out: 0.1,
+            batch_tokens: 2048,
+            cache_gb: 16.0,
+            epochs: 10,
+            lr: 3e-4,
+            warmup: 0.05,
+            final_lr: 0.05,
+            beta1: 0.9,
+            beta2: 0.95,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            ttt_steps: 4,
+            ttt_decay: 0.8,
+            products: Products::default(),
+            probe_epochs: 20,
+            probe_lr: 1e-3,
+            probe_weight_decay: 0.01,
+            probe_clip_norm: 1.0,
+            loss_weights: LossWeights::default(),
+            seed: 0,
+            report_chain: 6,
+            checkpoint_steps: None,
+            checkpoint_seconds: 60.0,
+        }
+    }
+}
+
+/// Options that do not change what is learned: a run may go on with others.
+const FREE: [&str; 6] =
+    ["labels", "out", "cache_gb", "report_chain", "checkpoint_steps", "checkpoint_seconds"];
+
+impl TrainOptions {
+    /// Says which option cannot be used, if any.
+    ///
+    /// # Errors
+    /// The first such option.
+    pub fn validate(&self) -> Result<()> {
+        let positive = |option, value: f64| {
+            if value.is_finite() && value > 0.0 {
+                return Ok(());
+            }
+            Err(TrainError::option(option, format!("= {value}; it must be above zero")))
+        };
+        let share = |option, value: f64| {
+            if (0.0..1.0).contains(&value) {
+                return Ok(());
+            }
+            Err(TrainError::option(option, format!("= {value}; it must be from 0 to below 1")))
+        };
+        positive("lr", self.lr)?;
+        positive("probe_lr", self.probe_lr)?;
+        positive("clip_norm", self.clip_norm)?;
+        positive("probe_clip_norm", self.probe_clip_norm)?;
+        positive("ttt_decay", self.ttt_decay)?;
+        positive("cache_gb", self.cache_gb)?;
+        share("held_out", self.held_out)?;
+        share("warmup", self.warmup)?;
+        share("beta1", self.beta1)?;
+        share("beta2", self.beta2)?;
+        share("weight_decay", self.weight_decay)?;
+        share("probe_weight_decay", self.probe_weight_decay)?;
+        if !(0.0..=1.0).contains(&self.final_lr) {
+            return Err(TrainError::option("final_lr", "must be from 0 to 1"));
+        }
+        for (option, value, limit) in [
+            ("ttt_steps", self.ttt_steps, 16),
+            ("report_chain", self.report_chain, 16),
+            ("batch_tokens", self.batch_tokens, 1 << 24),
+            ("max_length", self.max_length, 1 << 24),
+            ("intermediate_size", self.intermediate_size.unwrap_or(1), 1 << 20),
+            ("heads", self.heads.unwrap_or(1), 1 << 12),
+            ("kv_heads", self.kv_heads.unwrap_or(1), 1 << 12),
+            ("head_dim", self.head_dim.unwrap_or(1), 1 << 12),
+            ("draft_vocab_size", self.draft_vocab_size.unwrap_or(1), 1 << 24),
+        ] {
+            if value == 0 || value > limit {
+                let problem = format!("= {value}; it must be from 1 to {limit}");
+                return Err(TrainError::option(option, problem));
+            }
+        }
+        if self.epochs == 0 && self.probe_epochs == 0 {
+            return Err(TrainError::option("epochs", "and probe_epochs are 0: nothing to train"));
+        }
+        if self.checkpoint_steps == Some(0) {
+            return Err(TrainError::option(
+                "checkpoint_steps",
+                "= 0; leave it out for by-time only",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The options that decide what is learned, as recorded with the run.
+    pub(crate) fn identity(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Value::Object(map) = &mut value {
+            map.retain(|key, _| !FREE.contains(&key.as_str()));
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_the_identity_leaves_out_what_is_free() {
+        let options = TrainOptions::default();
+        options.validate().unwrap();
+        let identity = options.identity();
+        assert!(identity.get("lr").is_some() && identity.get("cache_gb").is_none());
+        for name in FREE {
+            assert!(serde_json::to_value(&options).unwrap().get(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn impossible_options_are_named() {
+        let error = |options: TrainOptions| options.validate().unwrap_err().to_string();
+        let d = TrainOptions::default;
+        assert!(error(TrainOptions { lr: f64::NAN, ..d() }).starts_with("lr = NaN"));
+        assert!(error(TrainOptions { held_out: 1.0, ..d() }).starts_with("held_out = 1"));
+        assert!(error(TrainOptions { ttt_steps: 0, ..d() }).starts_with("ttt_steps = 0"));
+    }
+}

@@ -1,0 +1,19 @@
+//! One function per subcommand.
+
+mod bench;
+mod collect;
+mod compare;
+mod demo;
+mod generate;
+mod inspect;
+mod label;
+mod train;
+
+pub(crate) use bench::bench;
+pub(crate) use collect::collect;
+pub(crate) use compare::compare;
+pub(crate) use demo::demo;
+pub(crate) use generate::generate;
+pub(crate) use inspect::inspect;
+pub(crate) use label::label;
+pub(crate) use train::train;

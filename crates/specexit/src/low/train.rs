@@ -1,0 +1,202 @@
+//! Flags of `train`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use clap::Args;
+use specexit_train::{Init, LossWeights, Products, TrainOptions};
+
+use super::ModelArgs;
+use super::shared::word;
+
+/// The library's defaults are the program's.
+static DEFAULT: LazyLock<TrainOptions> = LazyLock::new(TrainOptions::default);
+
+/// Train a draft head with a signal probe on labels
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The finished head is in OUT/head. Repeating the command goes on where it was, to the same result.
+
+Example:
+  specexit train --model model.gguf --labels labels.jsonl --out run")]
+pub(crate) struct Train {
+    /// Label file of `label`, made with the same model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// Folder of the run: states, checkpoints, metrics, report, and in head/ the finished head
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) shape: ShapeArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) draft: DraftArgs,
+    #[command(flatten)]
+    pub(crate) probe: ProbeArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Sizes of the head.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Head")]
+pub(crate) struct ShapeArgs {
+    /// Width of the head's MLP [default: the target's, at most 4 hidden sizes]
+    #[arg(long, value_name = "N")]
+    pub(crate) intermediate_size: Option<usize>,
+    /// Query heads [default: the target's]
+    #[arg(long, value_name = "N")]
+    pub(crate) heads: Option<usize>,
+    /// Key/value heads [default: the target's]
+    #[arg(long, value_name = "N")]
+    pub(crate) kv_heads: Option<usize>,
+    /// Width of a head, even [default: the target's]
+    #[arg(long, value_name = "N")]
+    pub(crate) head_dim: Option<usize>,
+    /// Tokens the draft can name [default: those that occur, at most 32000]
+    #[arg(long, value_name = "N")]
+    pub(crate) draft_vocab_size: Option<usize>,
+    /// Where the weights start: target or random [default: target]
+    #[arg(long, value_name = "KIND", value_parser = word::<Init>)]
+    pub(crate) init: Option<Init>,
+}
+
+/// What is learned from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct DataArgs {
+    /// Longest training sequence, in tokens
+    #[arg(long, value_name = "N", default_value_t = DEFAULT.max_length)]
+    pub(crate) max_length: usize,
+    /// Share of the questions held out
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.held_out)]
+    pub(crate) held_out: f64,
+    /// Tokens of a step, prompts included
+    #[arg(long, value_name = "N", default_value_t = DEFAULT.batch_tokens)]
+    pub(crate) batch_tokens: usize,
+    /// Most room for the target's states on disk, in GB
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.cache_gb)]
+    pub(crate) cache_gb: f64,
+}
+
+/// How the draft layer learns.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Draft layer")]
+pub(crate) struct DraftArgs {
+    /// Passes over the training sequences
+    #[arg(long, value_name = "N", default_value_t = DEFAULT.epochs)]
+    pub(crate) epochs: usize,
+    /// Peak learning rate
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.lr)]
+    pub(crate) lr: f64,
+    /// Share of the steps over which the learning rate rises
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.warmup)]
+    pub(crate) warmup: f64,
+    /// What the cosine decay ends at, as a share of the peak
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.final_lr)]
+    pub(crate) final_lr: f64,
+    /// AdamW's decay of the first moment
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.beta1)]
+    pub(crate) beta1: f64,
+    /// AdamW's decay of the second moment
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.beta2)]
+    pub(crate) beta2: f64,
+    /// AdamW's weight decay
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.weight_decay)]
+    pub(crate) weight_decay: f64,
+    /// Longest gradient; longer ones are scaled down
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.clip_norm)]
+    pub(crate) clip_norm: f64,
+    /// Steps of the training-time test
+    #[arg(long, value_name = "K", default_value_t = DEFAULT.ttt_steps)]
+    pub(crate) ttt_steps: usize,
+    /// How much less each further step weighs
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.ttt_decay)]
+    pub(crate) ttt_decay: f64,
+    /// What products are computed in: bf16 or f32 [default: bf16]
+    #[arg(long, value_name = "KIND", value_parser = word::<Products>)]
+    pub(crate) products: Option<Products>,
+}
+
+/// How the signal probe learns.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signal probe")]
+pub(crate) struct ProbeArgs {
+    /// Further passes with the probe alone
+    #[arg(long, value_name = "N", default_value_t = DEFAULT.probe_epochs)]
+    pub(crate) probe_epochs: usize,
+    /// Peak learning rate of the probe
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.probe_lr)]
+    pub(crate) probe_lr: f64,
+    /// Weight decay of the probe
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.probe_weight_decay)]
+    pub(crate) probe_weight_decay: f64,
+    /// Longest gradient of the probe
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.probe_clip_norm)]
+    pub(crate) probe_clip_norm: f64,
+    /// dynamic, or fixed weights CONFIDENCE,PROGRESS,REMAINING [default: dynamic]
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) loss_weights: Option<Weights>,
+}
+
+/// How the run goes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run")]
+pub(crate) struct RunArgs {
+    /// Seed of initial weights, data order and held-out split
+    #[arg(long, value_name = "N", default_value_t = DEFAULT.seed)]
+    pub(crate) seed: u64,
+    /// Longest drafted chain that the report simulates
+    #[arg(long, value_name = "K", default_value_t = DEFAULT.report_chain)]
+    pub(crate) report_chain: usize,
+    /// Steps between checkpoints [default: by time alone]
+    #[arg(long, value_name = "N")]
+    pub(crate) checkpoint_steps: Option<u64>,
+    /// Seconds between checkpoints
+    #[arg(long, value_name = "X", default_value_t = DEFAULT.checkpoint_seconds)]
+    pub(crate) checkpoint_seconds: f64,
+}
+
+/// The weights of the signal losses, as typed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Weights(pub(crate) LossWeights);
+
+impl FromStr for Weights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "dynamic" {
+            return Ok(Self(LossWeights::Dynamic));
+        }
+        let numbers: Option<Vec<f64>> =
+            text.split(',').map(|n| n.parse().ok().filter(|n: &f64| n.is_finite())).collect();
+        match numbers.as_deref() {
+            Some(&[confidence, progress, remaining]) => {
+                Ok(Self(LossWeights::Fixed { confidence, progress, remaining }))
+            }
+            _ => Err("expected dynamic, or three numbers such as 1,1,0.1".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_weights_are_a_word_or_three_numbers() {
+        assert_eq!("dynamic".parse(), Ok(Weights(LossWeights::Dynamic)));
+        let fixed = LossWeights::Fixed { confidence: 1.0, progress: 0.5, remaining: 0.1 };
+        assert_eq!("1,0.5,0.1".parse(), Ok(Weights(fixed)));
+        for text in ["", "1,2", "1,2,x", "1,2,nan", "1,2,3,4"] {
+            assert!(text.parse::<Weights>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The help of every command, whole.
+
+use crate::run::{failure, stdout};
+
+#[test]
+fn help_of_every_command() {
+    let commands =
+        ["", "generate", "collect", "label", "train", "compare", "inspect", "bench", "demo"];
+    for command in commands {
+        let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
+        let name = if command.is_empty() { "specexit" } else { command };
+        insta::assert_snapshot!(name, stdout(&args));
+    }
+}
+
+#[test]
+fn demo_names_what_can_be_run() {
+    insta::assert_snapshot!("demo-output", stdout(&["demo"]));
+}
+
+#[test]
+fn version() {
+    assert_eq!(stdout(&["--version"]), concat!("specexit ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn wrong_usage_is_one_sentence() {
+    for (args, sentence) in [
+        (&[][..], "no command is given; see `specexit --help`"),
+        (&["serve"], "unrecognized subcommand 'serve'; see `--help`"),
+        (
+            &["generate", "Hi"],
+            "the following required arguments were not provided: --model <MODEL>; see `--help`",
+        ),
+        (
+            &["generate", "--model", "m", "--confidence", "high", "Hi"],
+            "invalid value 'high' for '--confidence <X>': expected a number or off; see `--help`",
+        ),
+        (
+            &["label", "--model", "m", "--traces", "t", "--out", "o", "--confidence-kind", "C9"],
+            "invalid value 'C9' for '--confidence-kind <KIND>': unknown variant `C9`, expected one \
+             of `C1`, `C2`, `C3`; see `--help`",
+        ),
+        (
+            &["train", "--model", "m", "--labels", "l", "--out", "o", "--held-out", "2"],
+            "held_out = 2; it must be from 0 to below 1",
+        ),
+    ] {
+        assert_eq!(failure(args), (2, sentence.to_owned()), "{args:?}");
+    }
+}

@@ -1,0 +1,157 @@
+//! The whole loop through the program: collect, label, train, compare, each of them resumed.
+
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, THINKING};
+use crate::run::{json, specexit, stdout};
+
+#[test]
+fn collect_label_train_compare() {
+    let f = Fixture::new();
+    let model = f.model();
+    let questions = f.questions(12);
+    let (traces, labels, run) = (f.text("traces.jsonl"), f.text("labels.jsonl"), f.text("run"));
+
+    let collect = ["collect", "--model", &model, "--questions", &questions, "--out", &traces];
+    let summary = json(&[&collect[..], &["--json"]].concat());
+    let expected = json!({
+        "finished": true, "traces": 12, "closed": 12, "cut_short": 0, "graded": 12, "correct": 9,
+        "tokens": 12 * 19, "thinking_tokens": 12 * 13, "waits": 0,
+    });
+    assert_eq!(summary, expected);
+    goes_on(&collect, &traces);
+
+    let label = ["label", "--model", &model, "--traces", &traces, "--out", &labels, "--all-cuts"];
+    let text = stdout(&label);
+    assert!(text.starts_with("12 of 12 traces labelled; "), "{text}");
+    goes_on(&label, &labels);
+
+    let train = [
+        "train",
+        "--model",
+        &model,
+        "--labels",
+        &labels,
+        "--out",
+        &run,
+        "--epochs",
+        "8",
+        "--lr",
+        "0.003",
+        "--probe-epochs",
+        "2",
+        "--ttt-steps",
+        "2",
+        "--batch-tokens",
+        "256",
+    ];
+    let report = json(&[&train[..], &["--json"]].concat());
+    assert_eq!(report["format"], "specexit-train-report");
+    // A finished run is only reported again.
+    assert_eq!(json(&[&train[..], &["--json"]].concat()), report);
+    assert!(stdout(&train).contains("held-out τ"));
+
+    let head = format!("{run}/head");
+    compare(&f, &model, &head, &questions);
+    inspect(&traces, &labels, &head);
+}
+
+/// Cutting a finished file anywhere and repeating the command gives the same file.
+fn goes_on(command: &[&str], file: &str) {
+    let whole = std::fs::read(file).unwrap();
+    std::fs::write(file, &whole[..whole.len() * 2 / 3]).unwrap();
+    stdout(command);
+    assert_eq!(
+        String::from_utf8_lossy(&std::fs::read(file).unwrap()),
+        String::from_utf8_lossy(&whole)
+    );
+    // Nothing is left to do.
+    stdout(command);
+    assert_eq!(std::fs::read(file).unwrap(), whole);
+}
+
+fn compare(f: &Fixture, model: &str, head: &str, questions: &str) {
+    let out = f.text("compare.jsonl");
+    let methods = "plain,eagle3,specexit:confidence=off:progress=off:remaining=1e9,budget:6";
+    let command = [
+        "compare",
+        "--model",
+        model,
+        "--head",
+        head,
+        "--questions",
+        questions,
+        "--offset",
+        "2",
+        "--limit",
+        "8",
+        "--methods",
+        methods,
+        "--out",
+        &out,
+    ];
+    let comparison = json(&[&command[..], &["--json"]].concat());
+    assert_eq!((&comparison["questions"], &comparison["resumed"]), (&json!(8), &json!(0)));
+    let of = |method: usize| &comparison["methods"][method];
+    for method in 0..4 {
+        assert_eq!(of(method)["accuracy"]["count"], 6);
+        let answers = comparison["records"].as_array().unwrap().iter();
+        let mine = answers.filter(|r| r["method"] == of(method)["method"]);
+        assert!(mine.into_iter().all(|r| r["answer"] == "7"));
+    }
+    assert_eq!(of(0)["exits"], json!({"natural": 8}));
+    assert_eq!(of(2)["exits"], json!({"signals": 8}));
+    assert_eq!(of(3)["exits"], json!({"budget": 8}));
+    let mean = |method: usize| of(method)["thinking_tokens"].as_f64().unwrap();
+    // The newline after <think> and "Let me see." stay before the first boundary.
+    assert_eq!([mean(0), mean(1), mean(2), mean(3)], [13.0, 13.0, 2.0, 6.0]);
+    assert_eq!(of(0)["tau"], 1.0);
+    assert!(of(1)["tau"].as_f64().unwrap() > 1.0, "the head accepts nothing: {}", of(1));
+    assert_eq!(of(2)["lost_correct"]["count"], 0);
+    assert_eq!(
+        comparison["records"][0]["text"],
+        format!("<think>\n{THINKING}</think>\n\nThe answer is 7")
+    );
+
+    // Killed in the third question: two are kept, six asked anew, and nothing is asked twice.
+    let whole = std::fs::read_to_string(&out).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    assert_eq!(lines.len(), 1 + 8 * 4);
+    std::fs::write(&out, format!("{}{}", lines[..1 + 9].concat(), &lines[11][..20])).unwrap();
+    let again = json(&[&command[..], &["--json"]].concat());
+    assert_eq!((&again["questions"], &again["resumed"]), (&json!(8), &json!(2)));
+    assert_eq!(again["records"][7], comparison["records"][7]);
+    let table = stdout(&command);
+    let heads: Vec<&str> = table.lines().collect();
+    assert_eq!(heads.len(), 2 + 4);
+    assert!(
+        heads[0].contains("model + head") && heads[0].contains("8 questions (8 from an earlier")
+    );
+    assert!(heads[1].starts_with("method "));
+
+    // Other settings do not go into the same file.
+    let other = [&command[..], &["--max-new-tokens", "99"]].concat();
+    let output = specexit(&other).assert().code(1).get_output().clone();
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert!(sentence.contains("methods.0.max_new_tokens = 4096, but now it is 99"), "{sentence}");
+    let summary = json(&["inspect", "--json", &out]);
+    assert_eq!((&summary["kind"], &summary["answers"]), (&json!("comparison"), &json!(32)));
+}
+
+fn inspect(traces: &str, labels: &str, head: &str) {
+    let look = |path: &str| json(&["inspect", "--json", path]);
+    let at = |document: &Value, pointer: &str| document.pointer(pointer).unwrap().clone();
+    let document = look(traces);
+    assert_eq!((at(&document, "/kind"), at(&document, "/right")), (json!("traces"), json!(9)));
+    assert_eq!(at(&document, "/thinking_tokens/mean"), 13.0);
+    let document = look(labels);
+    assert_eq!((at(&document, "/kind"), at(&document, "/labelled")), (json!("labels"), json!(12)));
+    assert_eq!(at(&document, "/sufficient_cut_found"), 12);
+    let document = look(head);
+    assert_eq!(at(&document, "/kind"), "SpecExit head");
+    assert_eq!(at(&document, "/origin/target_name"), "model");
+    // As text, every one of them.
+    for path in [traces, labels, head] {
+        assert!(stdout(&["inspect", path]).starts_with("kind"));
+    }
+}

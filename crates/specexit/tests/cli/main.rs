@@ -1,0 +1,11 @@
+//! The program from outside: whole outputs, exit codes, and the whole loop on a tiny model.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod bench;
+mod fixture;
+mod generate;
+mod help;
+mod inspect;
+mod loop_on_a_tiny_model;
+mod run;
