@@ -41,7 +41,7 @@ struct Test {
     build_commit: String,
     n_prompt: usize,
     n_gen: usize,
-    avg_ts: f64,
+    samples_ts: Vec<f64>,
 }
 
 impl LlamaBench {
@@ -98,10 +98,10 @@ impl LlamaBench {
     fn take(&mut self, tests: Vec<Test>) {
         for test in tests {
             if test.n_gen > 0 {
-                self.decode_tok_s.push(test.avg_ts);
+                self.decode_tok_s.extend(test.samples_ts);
             } else {
-                let seconds = test.n_prompt as f64 / test.avg_ts;
-                self.rows_s.entry(test.n_prompt).or_default().push(seconds);
+                let seconds = test.samples_ts.iter().map(|rate| test.n_prompt as f64 / rate);
+                self.rows_s.entry(test.n_prompt).or_default().extend(seconds);
             }
             self.build = test.build_commit;
         }
@@ -133,7 +133,6 @@ impl LlamaBench {
 const REPETITIONS: usize = 3;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -148,8 +147,8 @@ mod tests {
             bench.command().ends_with("-m m.gguf -t 2 -p 2,4,8 -n 64 -d 128 -r 3 -ngl 0 -o json")
         );
         let tests = r#"[
-            {"build_commit": "abc", "n_prompt": 8, "n_gen": 0, "avg_ts": 80.0, "n_depth": 128},
-            {"build_commit": "abc", "n_prompt": 0, "n_gen": 64, "avg_ts": 50.0, "n_depth": 128}
+            {"build_commit": "abc", "n_prompt": 8, "n_gen": 0, "samples_ts": [80.0, 1.0, 90.0]},
+            {"build_commit": "abc", "n_prompt": 0, "n_gen": 64, "samples_ts": [50.0]}
         ]"#;
         bench.take(serde_json::from_str(tests).unwrap());
         let ours = Speed {

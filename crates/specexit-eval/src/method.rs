@@ -133,7 +133,6 @@ pub fn check_methods(methods: &[MethodSpec]) -> Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

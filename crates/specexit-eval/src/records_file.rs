@@ -134,7 +134,6 @@ fn first_difference(at: &str, a: &Value, b: &Value) -> Option<(String, String, S
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -102,7 +102,6 @@ fn changed(reference: &[&Record], records: &[&Record], was: bool) -> Proportion 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use specexit_engine::{Exit, ExitReason, Finish, Signals};

@@ -54,27 +54,24 @@ pub(crate) fn bench(args: high::Bench) -> anyhow::Result<()> {
 
 fn text(report: &Report) -> String {
     let Report { machine, date, model, context, repetitions, speed, vs_llama_cpp } = report;
-    let mut text = format!(
-        "{machine} · {model} · {date} · context {context} · medians of {repetitions}\n\
-         plain decoding     {:8.1} tokens/s, {:.1} GB/s of weights\n",
-        speed.decode_tok_s, speed.weight_gb_s
-    );
-    // Writing to a String cannot fail.
+    let mut text =
+        format!("{machine} · {model} · {date} · context {context} · medians of {repetitions}\n");
+    let mut line = |name: String, number: f64, what: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<24}{number:8.2} {what}");
+    };
+    let weights = format!("tokens/s, {:.1} GB/s of weights", speed.weight_gb_s);
+    line("plain decoding".to_owned(), speed.decode_tok_s, weights);
     for (rows, cost) in &speed.verify_cost {
-        let _ = writeln!(text, "{rows:2} rows cost       {cost:8.2} of one row");
+        line(format!("{rows} rows"), *cost, "times one row".to_owned());
     }
     if let Some(peer) = vs_llama_cpp {
-        let _ = writeln!(
-            text,
-            "llama.cpp ({})     {:8.1} tokens/s; ours is {:.2}x",
-            peer.build, peer.decode_tok_s, peer.decode_ratio
-        );
+        let ours = format!("tokens/s; ours are {:.2} of theirs", peer.decode_ratio);
+        line(format!("llama.cpp ({})", peer.build), peer.decode_tok_s, ours);
         for (rows, cost) in &peer.verify_cost {
-            let ours = peer.forward_time_ratio.get(rows).copied().unwrap_or(f64::NAN);
-            let _ = writeln!(
-                text,
-                "{rows:2} rows cost       {cost:8.2} there; our time is {ours:.2} of theirs"
-            );
+            let ratio = peer.forward_time_ratio.get(rows).copied().unwrap_or(f64::NAN);
+            let ours = format!("times one row; our time is {ratio:.2} of theirs");
+            line(format!("{rows} rows"), *cost, ours);
         }
     }
     text

@@ -9,8 +9,8 @@ On a model that you have (a folder, a .gguf file or a hub id) these commands do 
   specexit generate --model MODEL \"What is 17 * 23?\"
   specexit collect --model MODEL --questions train.jsonl --out traces.jsonl
   specexit label --model MODEL --traces traces.jsonl --out labels.jsonl
-  specexit train --model MODEL --labels labels.jsonl --out head
-  specexit compare --model MODEL --head head --questions test.jsonl
+  specexit train --model MODEL --labels labels.jsonl --out run
+  specexit compare --model MODEL --head run/head --questions test.jsonl
 
 The first needs nothing but the model; the others make a draft head of it and show what it saves.
 ";

@@ -121,7 +121,6 @@ pub(crate) fn base(length: &BudgetArgs, sampling: Sampling) -> anyhow::Result<Re
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::low::{Cli, Command, Generate};

@@ -16,7 +16,7 @@ remaining=X, smoothing=KIND/N, min=N, budget=N. budget:N is plain:budget=N. A ba
 exit flags above.
 
 Example:
-  specexit compare --model model.gguf --head head --questions test.jsonl --limit 30 \\
+  specexit compare --model model.gguf --head run/head --questions test.jsonl --limit 30 \\
     --methods plain,eagle3,specexit,specexit:confidence=0.9,budget:256 --out compare.jsonl")]
 pub(crate) struct Compare {
     /// JSONL with question, problem or prompt, and answer

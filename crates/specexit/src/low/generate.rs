@@ -13,7 +13,7 @@ use super::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs}
     after_help = "The prompt is PROMPT, --prompt-file or stdin. On a terminal the thought is dimmed.
 
 Example:
-  specexit generate --model model.gguf --head head --max-thinking-tokens 512 \"What is 17 * 23?\""
+  specexit generate --model model.gguf --head run/head --max-thinking-tokens 512 \"What is 17 * 23?\""
 )]
 pub(crate) struct Generate {
     /// The question

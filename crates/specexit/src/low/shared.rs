@@ -166,7 +166,6 @@ impl FromStr for Limit {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -7,7 +7,41 @@ use specexit_train::{Bar, Progress};
 
 /// The fitting kind for this stderr.
 pub(crate) fn reporter() -> Box<dyn Progress> {
-    if io::stderr().is_terminal() { Box::new(Bar::default()) } else { Box::new(Lines::default()) }
+    if io::stderr().is_terminal() {
+        Box::new(TerminalBar::default())
+    } else {
+        Box::new(Lines::default())
+    }
+}
+
+/// The library's bar, left with the cursor on a line of its own: results follow on stdout.
+#[derive(Default)]
+struct TerminalBar {
+    bar: Bar,
+    drawn: bool,
+}
+
+impl Progress for TerminalBar {
+    fn start(&mut self, stage: &str, unit: &str, total: u64, done: u64) {
+        self.finish();
+        self.bar.start(stage, unit, total, done);
+        self.drawn = true;
+    }
+
+    fn advance(&mut self, done: u64, message: &str) {
+        self.bar.advance(done, message);
+    }
+
+    fn note(&mut self, line: &str) {
+        self.bar.note(line);
+    }
+
+    fn finish(&mut self) {
+        self.bar.finish();
+        if std::mem::take(&mut self.drawn) {
+            eprintln!();
+        }
+    }
 }
 
 /// Time between two lines.

@@ -62,7 +62,7 @@ fn wrong_tensor_shape() {
 fn nan_in_weights() {
     let f = Fixture::new();
     f.change_tensor("model.layers.1.self_attn.k_proj.weight", |(_, data)| {
-        data[3 * 128 + 5] = f32::NAN
+        data[3 * 128 + 5] = f32::NAN;
     });
     let sentence = generate(&f, &["Hi"]);
     assert_eq!(
@@ -147,6 +147,22 @@ fn broken_jsonl_lines_are_named() {
         let (code, sentence) = failure(args);
         assert_eq!(code, 1);
         let expected = format!("{questions}:4: not a JSON object (");
+        assert!(sentence.starts_with(&expected), "{sentence}");
+    }
+}
+
+#[test]
+fn files_of_another_model_are_refused() {
+    let f = Fixture::new();
+    let (model, other, questions) = (f.model(), f.other_model(), f.questions(2));
+    let (traces, out) = (f.text("traces.jsonl"), f.text("out"));
+    let collect = ["collect", "--questions", &questions, "--out", &traces, "--model"];
+    crate::run::stdout(&[&collect[..], &[&model]].concat());
+    let label = ["label", "--traces", &traces, "--out", &out, "--model", &other];
+    for args in [&label[..], &[&collect[..], &[&other]].concat()] {
+        let (code, sentence) = failure(args);
+        assert_eq!(code, 1);
+        let expected = format!("{traces} was made with model.");
         assert!(sentence.starts_with(&expected), "{sentence}");
     }
 }
