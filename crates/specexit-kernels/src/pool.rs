@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, yield_now};
 use std::time::{Duration, Instant};
@@ -16,6 +16,9 @@ const SPINS: u32 = if cfg!(miri) { 4 } else { 2_000 };
 /// between two decode steps (sampling, scheduling, streaming) is bridged without a system call.
 const YIELD: Duration = Duration::from_millis(if cfg!(miri) { 0 } else { 2 });
 
+/// Bits of `Shared::state` that count the calls of a job.
+const INDEX: u32 = 16;
+
 thread_local! {
     /// Whether this thread is executing a job of some pool.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -23,9 +26,10 @@ thread_local! {
 
 /// A fixed set of threads that executes one job at a time; the calling thread is worker 0.
 ///
-/// Workers wait for a job by spinning (tens of microseconds), then yielding (2 ms), then sleeping;
-/// the caller waits for its workers by spinning, then yielding, so that a core taken away by another
-/// process costs time in proportion and no more.
+/// Workers wait for a job by spinning (tens of microseconds), then yielding (2 ms), then sleeping.
+/// Where another process has taken a worker's core, the caller does that worker's share as well
+/// instead of waiting for it, and waits by spinning, then yielding, for shares that have begun: a
+/// busy neighbour costs at most the worker, not the job.
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -47,9 +51,12 @@ struct Job {
 struct Line<T>(T);
 
 struct Shared {
-    /// Number of jobs published so far; a change tells the workers that `job` is new.
-    epoch: Line<AtomicUsize>,
-    /// Workers that have not finished the current job.
+    /// Calls of the current job.
+    calls: usize,
+    /// Number of jobs published so far, above the `INDEX` bits; in them the next call of the current
+    /// job that nobody has taken.
+    state: Line<AtomicU64>,
+    /// Calls of the current job that are not finished, the caller's first apart.
     pending: Line<AtomicUsize>,
     job: UnsafeCell<Job>,
     stop: AtomicBool,
@@ -60,16 +67,16 @@ struct Shared {
 }
 
 // SAFETY: `job` is the only field that is not `Sync`. It is written only by the holder of
-// `Pool::leader` while `pending` is 0, that is while no worker reads it, and read by workers only
-// after they saw the `epoch` that was incremented after the write. What it points to is `Sync`
-// (bound of `Pool::run`).
+// `Pool::leader` while no call of a job is pending, and read only by who has taken a call of the
+// current job (`take`), which happens after the write and ends before the next one. What it points
+// to is `Sync` (bound of `Pool::run`).
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it belongs to a particular thread.
 unsafe impl Send for Shared {}
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -98,8 +105,10 @@ impl Pool {
     /// If `threads` is 0 or the system refuses a thread.
     pub fn new(threads: usize) -> Pool {
         assert!(threads > 0, "a pool needs at least one thread");
+        assert!(threads < 1 << INDEX, "more threads than a pool can count");
         let shared = Arc::new(Shared {
-            epoch: Line::default(),
+            calls: threads,
+            state: Line(AtomicU64::new(threads as u64)),
             pending: Line::default(),
             job: UnsafeCell::new(Job { data: std::ptr::null(), call: |_, _| {} }),
             stop: AtomicBool::new(false),
@@ -125,8 +134,9 @@ impl Pool {
 
     /// Calls `f(index)` once for each `index` in `0..threads()` and returns when all calls are done.
     ///
-    /// Calls run in parallel, except for a `run` from inside a job (of any pool), which makes them
-    /// one after another on its own thread. Jobs of several threads run one after another.
+    /// Calls run in parallel, each on the first thread that is free, except for a `run` from inside a
+    /// job (of any pool), which makes them one after another on its own thread. Jobs of several
+    /// callers run one after another.
     ///
     /// # Panics
     ///
@@ -155,15 +165,18 @@ impl Pool {
         let shared = &*self.shared;
         // Every panic of a job is caught below, so a poisoned lock says nothing.
         let _leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: this thread leads, and no worker reads the job: each run waits for `pending` = 0.
+        // SAFETY: this thread leads, and nobody reads the job: each run waits for `pending` = 0.
         unsafe { *shared.job.get() = Job { data: std::ptr::from_ref(f).cast(), call: call::<F> } };
-        shared.pending.0.store(self.workers.len(), Ordering::Relaxed);
-        shared.publish(&self.workers);
+        shared.pending.0.store(shared.calls - 1, Ordering::Relaxed);
+        shared.publish(1, &self.workers);
         let own = catch_unwind(AssertUnwindSafe(|| {
             let _inside = Inside::enter();
             f(0);
         }));
         // `f` is borrowed by the workers: nothing may leave this function before they are done.
+        let inside = Inside::enter();
+        shared.work_off();
+        drop(inside);
         let mut spins = 0;
         while shared.pending.0.load(Ordering::Acquire) != 0 {
             if spins < SPINS {
@@ -181,7 +194,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.publish(&self.workers);
+        self.shared.publish(self.shared.calls, &self.workers);
         for worker in self.workers.drain(..) {
             // A worker catches the panics of its jobs and has none of its own.
             let _ = worker.join();
@@ -190,15 +203,50 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Announces a new job (or `stop`) and wakes the workers that sleep.
-    fn publish(&self, workers: &[JoinHandle<()>]) {
-        // Sequentially consistent against `asleep` then `epoch` in `next`: either the worker sees
-        // the new epoch, or this thread sees that it sleeps.
-        self.epoch.0.fetch_add(1, Ordering::SeqCst);
+    /// Announces a new job, whose calls from `first` on are to be taken, or `stop`, and wakes the
+    /// workers that sleep.
+    fn publish(&self, first: usize, workers: &[JoinHandle<()>]) {
+        let epoch = (self.state.0.load(Ordering::Relaxed) >> INDEX) + 1;
+        // Sequentially consistent against `asleep` then `state` in `next`: either the worker sees
+        // the new state, or this thread sees that it sleeps.
+        self.state.0.store(epoch << INDEX | first as u64, Ordering::SeqCst);
         for (worker, asleep) in workers.iter().zip(&self.asleep) {
             if asleep.0.load(Ordering::SeqCst) {
                 worker.thread().unpark();
             }
+        }
+    }
+
+    /// Takes the next call of the current job, if one is left.
+    fn take(&self) -> Option<usize> {
+        let mut state = self.state.0.load(Ordering::Acquire);
+        loop {
+            let index = (state & ((1 << INDEX) - 1)) as usize;
+            if index >= self.calls {
+                return None;
+            }
+            // The epoch is compared too: a call of a job that has ended cannot be taken.
+            let taken = (Ordering::AcqRel, Ordering::Acquire);
+            match self.state.0.compare_exchange_weak(state, state + 1, taken.0, taken.1) {
+                Ok(_) => return Some(index),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Makes calls of the current job until none is left to take.
+    fn work_off(&self) {
+        while let Some(index) = self.take() {
+            // SAFETY: the job was written before its calls could be taken, and is not written again
+            // while this one is pending.
+            let job = unsafe { *self.job.get() };
+            // SAFETY: `run_parallel` keeps the closure alive while a call is pending.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.data, index) }));
+            if let Err(payload) = result {
+                let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(payload);
+            }
+            self.pending.0.fetch_sub(1, Ordering::Release);
         }
     }
 
@@ -210,22 +258,13 @@ impl Shared {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            // SAFETY: the epoch changed, so the job was written before, and it is not written again
-            // before `pending` counts this worker as done.
-            let job = unsafe { *self.job.get() };
-            // SAFETY: `run_parallel` keeps the closure alive until `pending` is 0.
-            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.data, index) }));
-            if let Err(payload) = result {
-                let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert(payload);
-            }
-            self.pending.0.fetch_sub(1, Ordering::Release);
+            self.work_off();
         }
     }
 
     /// Waits until the epoch is no longer `seen` and returns it.
-    fn next(&self, seen: usize, index: usize) -> usize {
-        let changed = |order| Some(self.epoch.0.load(order)).filter(|&epoch| epoch != seen);
+    fn next(&self, seen: u64, index: usize) -> u64 {
+        let changed = |order| Some(self.state.0.load(order) >> INDEX).filter(|&now| now != seen);
         for _ in 0..SPINS {
             if let Some(epoch) = changed(Ordering::Acquire) {
                 return epoch;

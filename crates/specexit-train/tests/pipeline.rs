@@ -1,5 +1,7 @@
 //! Questions to a trained head on a tiny random model, with interruptions everywhere.
 
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may fail by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -175,7 +177,7 @@ fn a_trace_file_depends_on_neither_batch_nor_interruptions() {
     fixture.collect(&grown);
     assert!(std::fs::read(&grown.out).unwrap() == expected, "grown");
 
-    let mut other = grown.clone();
+    let mut other = grown;
     other.rules.temperature = 0.7;
     let error = collect(&other, &mut fixture.engine(None), &fixture.model, &mut Silent);
     let error = error.unwrap_err().to_string();

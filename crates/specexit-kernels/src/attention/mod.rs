@@ -9,6 +9,7 @@
 
 mod block;
 mod part;
+mod tile;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -14,7 +14,7 @@ use super::states::StatesCache;
 use crate::error::Result;
 use crate::net::draft::{DraftBatch, DraftSequence, Targets};
 use crate::net::probe::{Basis, Moments, SignalLabel};
-use crate::ops::{Gemm, linear, tensor, with_numbers};
+use crate::ops::{Gemm, Projection, tensor, with_numbers};
 use crate::provenance::derived_seed;
 
 /// The order of one epoch: a shuffle of `indices` that depends on seed and epoch only, cut into
@@ -70,8 +70,7 @@ pub(crate) struct Loader<'a, S> {
     /// Draft id of each target id that has one.
     draft_ids: HashMap<TokenId, u32>,
     /// Rows of the target's output projection for the draft vocabulary, `[V_d, H_t]`.
-    output_rows: candle_core::Tensor,
-    gemm: Gemm,
+    output_rows: Projection,
 }
 
 /// Means over the states from which the target generated, of some sequences.
@@ -122,12 +121,12 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         basis: &'a Basis,
         vocabulary: &[TokenId],
         output_rows: &[f32],
-        gemm: Gemm,
+        gemm: &Gemm,
     ) -> Result<Self> {
         let shape = (vocabulary.len(), source.hidden_size());
         let draft_ids = vocabulary.iter().enumerate().map(|(d, t)| (*t, d as u32)).collect();
-        let output_rows = tensor(output_rows.to_vec(), shape)?;
-        Ok(Self { examples, cache, source, basis, draft_ids, output_rows, gemm })
+        let output_rows = Projection::new(tensor(output_rows.to_vec(), shape)?, gemm)?;
+        Ok(Self { examples, cache, source, basis, draft_ids, output_rows })
     }
 
     /// The tensors for the sequences `indices`.
@@ -191,8 +190,8 @@ impl<'a, S: TargetSource> Loader<'a, S> {
     fn distributions(&self, hidden: Vec<f32>) -> Result<Vec<f32>> {
         let width = self.source.hidden_size();
         let rows = hidden.len() / width;
-        let logits = linear(&tensor(hidden, (rows, width))?, &self.output_rows, &self.gemm)?;
-        let vocab = self.output_rows.dims()[0];
+        let logits = self.output_rows.apply(&tensor(hidden, (rows, width))?)?;
+        let vocab = logits.dims2()?.1;
         let probs = with_numbers(&logits, |logits| {
             let mut probs = logits.to_vec();
             probs.par_chunks_mut(vocab).for_each(softmax);

@@ -12,8 +12,8 @@ use candle_core::{Device, Result, Tensor, Var};
 use specexit_kernels::RopeTable;
 
 use super::params::Param;
-use crate::ops::{AttentionStep, Gemm, SequenceRows, attention, rms_norm, silu_mul};
-use crate::ops::{linear as linear_with, soft_cross_entropy, tensor, with_numbers};
+use crate::ops::{AttentionStep, Gemm, Projection, SequenceRows, attention, rms_norm, silu_mul};
+use crate::ops::{soft_cross_entropy, tensor, with_numbers};
 
 /// Sizes of the draft layer.
 #[derive(Clone, Debug)]
@@ -59,53 +59,53 @@ pub(crate) fn tensor_shapes(s: &DraftShape) -> [(&'static str, Vec<usize>); 13] 
 
 /// The trained tensors of one step.
 pub(crate) struct Weights {
-    fc: Tensor,
+    fc: Projection,
     input_layernorm: Tensor,
     hidden_norm: Tensor,
-    q_proj: Tensor,
-    k_proj: Tensor,
-    v_proj: Tensor,
-    o_proj: Tensor,
+    q_proj: Projection,
+    k_proj: Projection,
+    v_proj: Projection,
+    o_proj: Projection,
     post_attention_layernorm: Tensor,
-    gate_proj: Tensor,
-    up_proj: Tensor,
-    down_proj: Tensor,
+    gate_proj: Projection,
+    up_proj: Projection,
+    down_proj: Projection,
     norm: Tensor,
-    lm_head: Tensor,
+    lm_head: Projection,
 }
 
 impl Weights {
     /// Tensors that the tape follows, with the variables behind them in the order of `params`.
-    pub(crate) fn tracked(params: &[Param]) -> Result<(Self, Vec<Var>)> {
+    pub(crate) fn tracked(params: &[Param], gemm: &Gemm) -> Result<(Self, Vec<Var>)> {
         let vars = params.iter().map(Param::var).collect::<Result<Vec<_>>>()?;
-        Ok((Self::of(vars.iter().map(|v| v.as_tensor().clone()))?, vars))
+        Ok((Self::of(vars.iter().map(|v| v.as_tensor().clone()), gemm)?, vars))
     }
 
     /// Tensors without a tape, for evaluation.
-    pub(crate) fn frozen(params: &[Param]) -> Result<Self> {
+    pub(crate) fn frozen(params: &[Param], gemm: &Gemm) -> Result<Self> {
         let tensors: Result<Vec<_>> =
             params.iter().map(|p| tensor(p.value.clone(), p.shape.as_slice())).collect();
-        Self::of(tensors?.into_iter())
+        Self::of(tensors?.into_iter(), gemm)
     }
 
-    fn of(mut tensors: impl Iterator<Item = Tensor>) -> Result<Self> {
+    fn of(mut tensors: impl Iterator<Item = Tensor>, gemm: &Gemm) -> Result<Self> {
         let mut next = || {
             tensors.next().ok_or_else(|| candle_core::Error::Msg("a tensor is missing".to_owned()))
         };
         Ok(Self {
-            fc: next()?,
+            fc: Projection::new(next()?, gemm)?,
             input_layernorm: next()?,
             hidden_norm: next()?,
-            q_proj: next()?,
-            k_proj: next()?,
-            v_proj: next()?,
-            o_proj: next()?,
+            q_proj: Projection::new(next()?, gemm)?,
+            k_proj: Projection::new(next()?, gemm)?,
+            v_proj: Projection::new(next()?, gemm)?,
+            o_proj: Projection::new(next()?, gemm)?,
             post_attention_layernorm: next()?,
-            gate_proj: next()?,
-            up_proj: next()?,
-            down_proj: next()?,
+            gate_proj: Projection::new(next()?, gemm)?,
+            up_proj: Projection::new(next()?, gemm)?,
+            down_proj: Projection::new(next()?, gemm)?,
             norm: next()?,
-            lm_head: next()?,
+            lm_head: Projection::new(next()?, gemm)?,
         })
     }
 }
@@ -243,8 +243,7 @@ impl Draft {
         decay: f64,
     ) -> Result<Drafted> {
         let (h, eps) = (self.shape.hidden, self.shape.eps);
-        let linear = |x: &Tensor, weight: &Tensor| linear_with(x, weight, &self.gemm);
-        let mut fed_back = linear(&batch.taps, &w.fc)?;
+        let mut fed_back = w.fc.apply(&batch.taps)?;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut key_rows: Vec<Vec<usize>> = vec![Vec::new(); batch.sequences.len()];
         let mut next_key = 0;
@@ -265,8 +264,8 @@ impl Draft {
             let embed = batch.embeddings(step, h, step == 0)?;
             let normed = rms_norm(&source, &w.hidden_norm, eps)?;
             let input = Tensor::cat(&[rms_norm(&embed, &w.input_layernorm, eps)?, normed], 1)?;
-            keys.push(linear(&input, &w.k_proj)?);
-            values.push(linear(&input, &w.v_proj)?);
+            keys.push(w.k_proj.apply(&input)?);
+            values.push(w.v_proj.apply(&input)?);
             for ((rows, s), queries) in
                 key_rows.iter_mut().zip(&batch.sequences).zip(batch.queries(step))
             {
@@ -278,7 +277,7 @@ impl Draft {
                 _ => (source, input),
             };
 
-            let q = linear(&query_input, &w.q_proj)?;
+            let q = w.q_proj.apply(&query_input)?;
             let geometry = AttentionStep {
                 heads: self.shape.heads,
                 kv_heads: self.shape.kv_heads,
@@ -289,11 +288,11 @@ impl Draft {
             };
             let attended =
                 attention(&q, &Tensor::cat(&keys, 0)?, &Tensor::cat(&values, 0)?, geometry)?;
-            let hidden = (residual + linear(&attended, &w.o_proj)?)?;
+            let hidden = (residual + w.o_proj.apply(&attended)?)?;
             let normed = rms_norm(&hidden, &w.post_attention_layernorm, eps)?;
-            let gated = silu_mul(&linear(&normed, &w.gate_proj)?, &linear(&normed, &w.up_proj)?)?;
-            let hidden = (hidden + linear(&gated, &w.down_proj)?)?;
-            let logits = linear(&rms_norm(&hidden, &w.norm, eps)?, &w.lm_head)?;
+            let gated = silu_mul(&w.gate_proj.apply(&normed)?, &w.up_proj.apply(&normed)?)?;
+            let hidden = (hidden + w.down_proj.apply(&gated)?)?;
+            let logits = w.lm_head.apply(&rms_norm(&hidden, &w.norm, eps)?)?;
 
             // Rows whose most probable target token the draft cannot name teach it nothing useful.
             let target_rows = batch.target_rows(step);

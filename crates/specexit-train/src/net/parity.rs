@@ -88,7 +88,7 @@ fn training_and_inference_compute_the_same_logits_at_every_depth() {
         rope: Arc::new(RopeTable::new(&inv_freq, 64)),
         gemm: Gemm::new(Products::F32),
     };
-    let weights = Weights::frozen(&params(&file, &shape)).unwrap();
+    let weights = Weights::frozen(&params(&file, &shape), &draft.gemm).unwrap();
     let trained = draft.forward(&weights, &batch, STEPS, 0.8).unwrap();
     let trained: Vec<Vec<Vec<f32>>> = trained.logits.iter().map(|l| l.to_vec2().unwrap()).collect();
 

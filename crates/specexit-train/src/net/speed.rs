@@ -64,7 +64,7 @@ fn speed_of_a_step() {
         };
         for steps in [1, 4] {
             let (wall, cpu) = (Instant::now(), cpu_seconds());
-            let (weights, vars) = Weights::tracked(&params).unwrap();
+            let (weights, vars) = Weights::tracked(&params, &draft.gemm).unwrap();
             let drafted = draft.forward(&weights, &batch, steps, 0.8).unwrap();
             let forward = cpu_seconds() - cpu;
             let grads = drafted.loss.backward().unwrap();
@@ -94,37 +94,5 @@ fn speed_of_a_step() {
                 rows as f64 / (cpu / 2.0)
             );
         }
-    }
-}
-
-#[test]
-#[ignore = "a measurement, not a check"]
-fn speed_of_parts() {
-    use specexit_kernels::{Kernels, Matrix, Precision};
-    let time = |name: &str, flop: f64, f: &mut dyn FnMut()| {
-        f();
-        let cpu = cpu_seconds();
-        for _ in 0..10 {
-            f();
-        }
-        let best = (cpu_seconds() - cpu) / 10.0;
-        println!("{name}: {:.1} ms, {:.0} GFLOP/s", best * 1e3, flop / best / 1e9);
-    };
-    let k = Kernels::new(rayon::current_num_threads(), Precision::Bf16);
-    println!("{} {}", k.isa(), k.threads());
-    for (m, kk, n) in [(1404, 896, 3584), (1404, 3584, 896), (3584, 1404, 896), (1404, 896, 5000)] {
-        let (x, w) = (numbers(1, m * kk), numbers(2, n * kk));
-        let flop = 2.0 * m as f64 * kk as f64 * n as f64;
-        let mut y = vec![0f32; m * n];
-        let mat = Matrix::from_f32(n, kk, &w);
-        time(&format!("kernels {m} {kk} {n}"), flop, &mut || k.linear(&mut y, &x, &mat, None));
-        time("from_f32", 0.0, &mut || drop(Matrix::from_f32(n, kk, &w)));
-        time("transposed w", 0.0, &mut || drop(crate::ops::transposed(&w, n, kk)));
-        time("zeros y", 0.0, &mut || drop(vec![1f32; m * n]));
-        let (xt, wt) = (tensor(x.clone(), (m, kk)).unwrap(), tensor(w.clone(), (n, kk)).unwrap());
-        time("candle fwd", flop, &mut || drop(xt.matmul(&wt.t().unwrap()).unwrap()));
-        let yt = tensor(y.clone(), (m, n)).unwrap();
-        time("candle dx", flop, &mut || drop(yt.matmul(&wt).unwrap()));
-        time("candle dw", flop, &mut || drop(yt.t().unwrap().matmul(&xt).unwrap()));
     }
 }

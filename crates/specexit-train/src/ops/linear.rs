@@ -1,9 +1,10 @@
 //! Rows times weights, in f32 or on the bf16 kernels that inference uses.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use specexit_kernels::{Kernels, Matrix, Precision};
@@ -42,24 +43,79 @@ impl Gemm {
     }
 }
 
-/// `x W^T`: `x` is `[rows, inputs]`, `weight` `[outputs, inputs]` as checkpoints store it.
-///
-/// candle's own product works as well, but its backward transposes the weight's gradient by strided
-/// copies of one element each.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, gemm: &Gemm) -> Result<Tensor> {
-    x.apply_op2(weight, Linear { gemm: gemm.clone() })
+/// The weight of a linear layer, `[outputs, inputs]` as checkpoints store it, ready for many
+/// products: training uses each weight once per step of the training-time test.
+#[derive(Clone)]
+pub(crate) struct Projection {
+    weight: Tensor,
+    rounded: Option<Arc<Rounded>>,
+}
+
+/// A weight in bf16, as it is and transposed.
+struct Rounded {
+    kernels: Arc<Kernels>,
+    forward: Matrix,
+    backward: OnceLock<Matrix>,
+}
+
+impl Projection {
+    /// Prepares `weight` for products by `gemm`.
+    pub(crate) fn new(weight: Tensor, gemm: &Gemm) -> Result<Self> {
+        let rounded = match gemm {
+            Gemm::Candle => None,
+            Gemm::Kernels(kernels) => {
+                let (outputs, inputs) = weight.dims2()?;
+                let forward =
+                    with_numbers(&weight, |w| Ok(Matrix::from_bf16(outputs, inputs, &rounded(w))))?;
+                let kernels = Arc::clone(kernels);
+                Some(Arc::new(Rounded { kernels, forward, backward: OnceLock::new() }))
+            }
+        };
+        Ok(Self { weight, rounded })
+    }
+
+    /// `x W^T`: `x` is `[rows, inputs]`.
+    ///
+    /// candle's own product works as well, but its backward transposes the weight's gradient by
+    /// strided copies of one element each.
+    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        x.apply_op2(&self.weight, Linear { rounded: self.rounded.clone() })
+    }
 }
 
 struct Linear {
-    gemm: Gemm,
+    rounded: Option<Arc<Rounded>>,
 }
+
+/// Numbers that one task takes.
+const TASK: usize = 1 << 14;
 
 /// Side of the square blocks in which matrices are transposed.
 const BLOCK: usize = 32;
 
-/// `[rows, columns]` to `[columns, rows]`.
-pub(crate) fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0f32; x.len()];
+/// To the nearest bf16, ties to even; like `bf16::from_f32`, but in a form that vectorises.
+fn round(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let nearest = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    bf16::from_bits(if x.is_nan() { 0x7fc0 } else { nearest })
+}
+
+fn rounded(x: &[f32]) -> Vec<bf16> {
+    let mut out = vec![bf16::ZERO; x.len()];
+    out.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(out, x)| {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = round(*x));
+    });
+    out
+}
+
+/// `[rows, columns]` to `[columns, rows]`, each number passed through `f`.
+fn transposed<T: Copy + Default + Send>(
+    x: &[f32],
+    rows: usize,
+    columns: usize,
+    f: impl Fn(f32) -> T + Sync,
+) -> Vec<T> {
+    let mut out = vec![T::default(); x.len()];
     if rows == 0 {
         return out;
     }
@@ -70,7 +126,7 @@ pub(crate) fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
             for row in start..rows.min(start + BLOCK) {
                 let x = &x[row * columns + first..][..width];
                 for (column, x) in x.iter().enumerate() {
-                    out[column * rows + row] = *x;
+                    out[column * rows + row] = f(*x);
                 }
             }
         }
@@ -92,18 +148,18 @@ impl CustomOp2 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         let (rows, inputs) = l1.shape().dims2()?;
         let outputs = l2.shape().dims2()?.0;
-        let y = match &self.gemm {
-            Gemm::Candle => s1.matmul(s2, (1, rows, outputs, inputs), l1, &l2.transpose(0, 1)?)?,
-            Gemm::Kernels(kernels) => {
-                let weight = Matrix::from_f32(outputs, inputs, slice(s2, l2)?);
+        let y = match &self.rounded {
+            None => s1.matmul(s2, (1, rows, outputs, inputs), l1, &l2.transpose(0, 1)?)?,
+            Some(w) => {
                 let mut y = vec![0f32; rows * outputs];
-                kernels.linear(&mut y, slice(s1, l1)?, &weight, None);
+                w.kernels.linear(&mut y, slice(s1, l1)?, &w.forward, None);
                 CpuStorage::F32(y)
             }
         };
         Ok((y, (rows, outputs).into()))
     }
 
+    /// `dx = g W`, `dW = g^T x`.
     fn bwd(
         &self,
         x: &Tensor,
@@ -111,37 +167,36 @@ impl CustomOp2 for Linear {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = match &self.gemm {
-            Gemm::Candle => (grad.matmul(&weight.detach())?, grad.t()?.matmul(&x.detach())?),
-            Gemm::Kernels(kernels) => backward(kernels, x, weight, grad)?,
+        let (dx, dw) = match &self.rounded {
+            None => (grad.matmul(&weight.detach())?, grad.t()?.matmul(&x.detach())?),
+            Some(w) => w.backward(x, weight, grad)?,
         };
         Ok((Some(dx), Some(dw)))
     }
 }
 
-/// `dx = g W`, `dW = g^T x`, each as rows times a transposed matrix.
-fn backward(
-    kernels: &Kernels,
-    x: &Tensor,
-    weight: &Tensor,
-    grad: &Tensor,
-) -> Result<(Tensor, Tensor)> {
-    let (rows, inputs) = x.dims2()?;
-    let outputs = weight.dims2()?.0;
-    let (mut dx, mut dw) = (vec![0f32; rows * inputs], vec![0f32; outputs * inputs]);
-    with_numbers(grad, |g| {
-        with_numbers(weight, |w| {
-            let w = Matrix::from_f32(inputs, outputs, &transposed(w, outputs, inputs));
-            kernels.linear(&mut dx, g, &w, None);
-            Ok(())
+impl Rounded {
+    /// Both products as rows times a transposed matrix, which is what the kernels multiply.
+    fn backward(&self, x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (rows, inputs) = x.dims2()?;
+        let outputs = weight.dims2()?.0;
+        let (mut dx, mut dw) = (vec![0f32; rows * inputs], vec![0f32; outputs * inputs]);
+        with_numbers(grad, |g| {
+            with_numbers(weight, |w| {
+                let transposed = self.backward.get_or_init(|| {
+                    Matrix::from_bf16(inputs, outputs, &transposed(w, outputs, inputs, round))
+                });
+                self.kernels.linear(&mut dx, g, transposed, None);
+                Ok(())
+            })?;
+            with_numbers(x, |x| {
+                let x = Matrix::from_bf16(inputs, rows, &transposed(x, rows, inputs, round));
+                self.kernels.linear(&mut dw, &transposed(g, rows, outputs, |g| g), &x, None);
+                Ok(())
+            })
         })?;
-        with_numbers(x, |x| {
-            let x = Matrix::from_f32(inputs, rows, &transposed(x, rows, inputs));
-            kernels.linear(&mut dw, &transposed(g, rows, outputs), &x, None);
-            Ok(())
-        })
-    })?;
-    Ok((tensor(dx, x.shape())?, tensor(dw, weight.shape())?))
+        Ok((tensor(dx, x.shape())?, tensor(dw, weight.shape())?))
+    }
 }
 
 #[cfg(test)]
@@ -153,10 +208,11 @@ mod tests {
     fn values_and_gradients() {
         let x = tensor(numbers(1, 5 * 7), (5, 7)).unwrap();
         let w = tensor(numbers(2, 3 * 7), (3, 7)).unwrap();
-        let y = linear(&x, &w, &Gemm::Candle).unwrap();
+        let linear = |x: &Tensor, w: &Tensor| Projection::new(w.clone(), &Gemm::Candle)?.apply(x);
+        let y = linear(&x, &w).unwrap();
         let expected = x.matmul(&w.t().unwrap()).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
-        gradients(&[x, w], |x| linear(&x[0], &x[1], &Gemm::Candle));
+        gradients(&[x, w], |x| linear(&x[0], &x[1]));
     }
 
     #[test]
@@ -168,17 +224,16 @@ mod tests {
             (difference.to_scalar::<f32>().unwrap() / size.to_scalar::<f32>().unwrap()).sqrt()
         };
         let run = |products| {
-            let x = candle_core::Var::from_tensor(
-                &tensor(numbers(1, rows * inputs), (rows, inputs)).unwrap(),
-            );
-            let w = candle_core::Var::from_tensor(
-                &tensor(numbers(2, outputs * inputs), (outputs, inputs)).unwrap(),
-            );
-            let (x, w) = (x.unwrap(), w.unwrap());
-            let y = linear(&x, &w, &Gemm::new(products)).unwrap();
+            let var = |seed, shape: (usize, usize)| {
+                let numbers = tensor(numbers(seed, shape.0 * shape.1), shape).unwrap();
+                candle_core::Var::from_tensor(&numbers).unwrap()
+            };
+            let (x, w) = (var(1, (rows, inputs)), var(2, (outputs, inputs)));
+            let projection = Projection::new(w.as_tensor().clone(), &Gemm::new(products)).unwrap();
+            let y = projection.apply(&x).unwrap();
             let weights = tensor(numbers(3, rows * outputs), (rows, outputs)).unwrap();
             let grads = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
-            [y.clone(), grads.get(&x).unwrap().clone(), grads.get(&w).unwrap().clone()]
+            [y, grads.get(&x).unwrap().clone(), grads.get(&w).unwrap().clone()]
         };
         for (bf16, f32) in run(Products::Bf16).iter().zip(&run(Products::F32)) {
             assert!(relative(bf16, f32) < 0.005, "{}", relative(bf16, f32));
@@ -186,10 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn rounding_is_that_of_bf16() {
+        let ends =
+            [0.0, -0.0, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE, 1e-42];
+        let ties = (0..64u32).map(|i| f32::from_bits(0x3f80_0000 + i * 0x4000));
+        for x in ends.into_iter().chain(ties).chain(numbers(5, 1000)) {
+            assert_eq!(round(x).to_bits(), bf16::from_f32(x).to_bits(), "{x}");
+        }
+        assert!(round(f32::NAN).is_nan() && round(f32::from_bits(0x7fff_ffff)).is_nan());
+    }
+
+    #[test]
     fn transposing_works_for_any_shape() {
         for (rows, columns) in [(1, 1), (3, 70), (33, 32), (64, 5)] {
             let x = numbers(4, rows * columns);
-            let t = transposed(&x, rows, columns);
+            let t = transposed(&x, rows, columns, |x| x);
             for r in 0..rows {
                 for c in 0..columns {
                     assert_eq!(t[c * rows + r], x[r * columns + c]);

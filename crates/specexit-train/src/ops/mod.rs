@@ -16,9 +16,7 @@ use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor};
 
 pub(crate) use attention::{AttentionStep, SequenceRows, attention};
 pub use linear::Products;
-#[cfg(test)]
-pub(crate) use linear::transposed;
-pub(crate) use linear::{Gemm, linear};
+pub(crate) use linear::{Gemm, Projection};
 pub(crate) use loss::soft_cross_entropy;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use silu_mul::silu_mul;

@@ -98,7 +98,7 @@ pub(crate) fn draft_quality<S: TargetSource>(
     decay: f64,
     chain: usize,
 ) -> Result<DraftQuality> {
-    let weights = Weights::frozen(params)?;
+    let weights = Weights::frozen(params, &draft.gemm)?;
     let depth = trained_depth.max(chain);
     let (mut losses, mut agreed, mut counts) =
         (vec![0f64; depth], vec![0usize; depth], vec![0usize; depth]);

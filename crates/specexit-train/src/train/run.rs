@@ -166,8 +166,9 @@ pub(crate) fn train_on(
     let longest = examples.iter().map(|e| e.tokens.len()).max().unwrap_or(0);
     let steps = options.ttt_steps.max(options.report_chain);
     let rope = Arc::new(RopeTable::new(&inv_freq, longest + steps));
-    let draft = Draft { shape: shape.clone(), rope, gemm: gemm.clone() };
-    let loader = Loader::new(&examples, &cache, &*source, &means.basis, &vocabulary, &rows, gemm)?;
+    let draft = Draft { shape: shape.clone(), rope, gemm };
+    let (basis, gemm) = (&means.basis, &draft.gemm);
+    let loader = Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, gemm)?;
     let mut trainer = Trainer {
         options,
         folder: &options.out,

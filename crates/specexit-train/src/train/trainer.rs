@@ -167,7 +167,7 @@ impl<S: TargetSource> Trainer<'_, S> {
     fn joint_step(&mut self, indices: &[usize]) -> Result<StepMetrics> {
         let o = self.options;
         let batch = self.loader.load(indices)?;
-        let (weights, vars) = Weights::tracked(&self.params)?;
+        let (weights, vars) = Weights::tracked(&self.params, &self.draft.gemm)?;
         let drafted = self.draft.forward(&weights, &batch.draft, o.ttt_steps, o.ttt_decay)?;
         let token_loss = f64::from(drafted.loss.to_scalar::<f32>()?);
         self.check(token_loss, "the token loss")?;
