@@ -275,8 +275,15 @@ impl Engine {
             .policy
             .as_ref()
             .map_or_else(|| Profile::Default.policy().boundaries, |p| p.boundaries.clone());
+        let mut policy = request.policy.clone();
+        if let Some(random) = policy.as_mut().and_then(|policy| policy.random.as_mut()) {
+            // Chance must fall differently for every question.
+            random.seed = request.prompt.iter().fold(random.seed, |seed, &token| {
+                (seed ^ u64::from(token)).wrapping_mul(0x0100_0000_01b3)
+            });
+        }
         let config = ThoughtConfig {
-            policy: request.policy.clone(),
+            policy,
             budget: request.thinking_budget,
             closing,
             markers: self.markers.clone(),

@@ -14,7 +14,7 @@ use crate::machine::{Machine, today};
 use crate::method::{MethodSpec, check_methods};
 use crate::record::Record;
 use crate::records_file::{RECORDS_FORMAT, RECORDS_VERSION, RecordsFile};
-use crate::summary::summarise;
+use crate::summary::{by_group, summarise};
 use crate::thought_text::answer_part;
 
 /// A question, ready to be asked.
@@ -28,6 +28,8 @@ pub struct Task {
     pub phase: Phase,
     /// The right answer.
     pub gold: String,
+    /// What kind of question it is: accuracy is also given by kind.
+    pub group: Option<String>,
 }
 
 /// What is compared, and with what.
@@ -117,6 +119,7 @@ pub fn compare(
         questions: records.len() / methods.len(),
         resumed,
         methods: summarise(&names, &records),
+        groups: by_group(&names, &records),
         records,
     })
 }
@@ -148,7 +151,7 @@ fn answer(
     let given = answer_part(&text, task.phase, engine.markers());
     let correct = matches_gold(given, &task.gold, kind) == Some(true);
     let found = extract(given, kind).map(|answer| answer.text);
-    Ok(Record::new(&task.id, &method.name, &output, text, found, correct))
+    Ok(Record::new(&task.id, task.group.as_deref(), &method.name, &output, text, found, correct))
 }
 
 /// The generated text without special tokens, the markers of the thought excepted.

@@ -1,5 +1,7 @@
 //! The result of a comparison.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::machine::Machine;
@@ -34,6 +36,8 @@ pub struct Comparison {
     pub resumed: usize,
     /// One row per method.
     pub methods: Vec<Summary>,
+    /// The same for each kind of question, where their file says kinds.
+    pub groups: BTreeMap<String, Vec<Summary>>,
     /// Every answer.
     pub records: Vec<Record>,
 }

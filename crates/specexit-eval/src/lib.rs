@@ -27,6 +27,6 @@ pub use method::{METHOD_SYNTAX, MethodSpec, check_methods};
 pub use record::Record;
 pub use records_file::{RECORDS_FORMAT, RECORDS_VERSION, read_records};
 pub use speed::{Speed, SpeedMeter, SpeedOptions};
-pub use statistics::{Proportion, mean, median, quantile, wilson_interval};
-pub use summary::{REFERENCE, Summary, summarise};
+pub use statistics::{Difference, Proportion, mean, median, quantile, wilson_interval};
+pub use summary::{REFERENCE, Summary, by_group, summarise};
 pub use table::table;

@@ -1,19 +1,19 @@
 //! The methods of a comparison, as they are named on a command line.
 //!
 //! `plain`, `eagle3`, `specexit`, `specexit:paper`, `specexit:confidence=0.9:remaining=off`,
-//! `budget:256`: a decoding method, then a profile or settings, each after a colon.
+//! `budget:256`, `random:0.2`: a decoding method, then a profile or settings, each after a colon.
 
 use serde_json::{Value, json};
 use specexit_engine::{Method, Policy, Request};
-use specexit_exit::{Profile, Smoothing};
+use specexit_exit::{Profile, RandomExit, Smoothing};
 
 use crate::error::{EvalError, Result};
 
 /// What a specification may look like, for help and errors.
 pub const METHOD_SYNTAX: &str = "plain, eagle3 or specexit, then for specexit a profile \
     (default, paper, angelslim) and for each any of confidence=X, progress=X, remaining=X, \
-    smoothing=S, min=N (specexit) and budget=N (all), each after a colon; \
-    budget:N is plain:budget=N";
+    smoothing=S, min=N (specexit), k=N (drafted tokens) and budget=N (all), each after a colon; \
+    budget:N is plain:budget=N, random:P ends a thought at each boundary with probability P";
 
 /// One method: its name and the request it makes of every question.
 #[derive(Clone)]
@@ -46,6 +46,16 @@ impl MethodSpec {
             request.thinking_budget = Some(budget);
             return Ok(Self { name: text.to_owned(), request });
         }
+        if name == "random" {
+            let rate = parts.next().and_then(|p| p.parse().ok()).filter(|_| parts.next().is_none());
+            let rate = rate.filter(|rate| (0.0..=1.0).contains(rate));
+            let rate = rate.ok_or_else(|| unknown(format!("expected {METHOD_SYNTAX}")))?;
+            let mut policy = base.policy.clone().unwrap_or_else(|| Profile::Default.policy());
+            policy.random = Some(RandomExit { rate, seed: 0 });
+            request.method = Method::SpecExit;
+            request.policy = Some(policy);
+            return Ok(Self { name: text.to_owned(), request });
+        }
         request.method = name.parse().map_err(|_| unknown(format!("expected {METHOD_SYNTAX}")))?;
         let mut policy = (request.method == Method::SpecExit)
             .then(|| base.policy.clone().unwrap_or_else(|| Profile::Default.policy()));
@@ -53,6 +63,13 @@ impl MethodSpec {
             let profile = part.parse::<Profile>().ok().filter(|_| place == 0);
             match (part.split_once('='), profile, &mut policy) {
                 (None, Some(profile), Some(policy)) => *policy = profile.policy(),
+                (Some(("k", n)), ..) if request.method.drafts() => {
+                    request.draft_tokens = n
+                        .parse()
+                        .ok()
+                        .filter(|&n| n > 0)
+                        .ok_or_else(|| unknown(format!("`{part}` has no number above 0")))?;
+                }
                 (Some(("budget", n)), ..) => {
                     let budget =
                         n.parse().map_err(|_| unknown(format!("`{part}` has no number")))?;
@@ -158,6 +175,8 @@ mod tests {
         let budget = parse("budget:256").unwrap();
         assert_eq!((budget.method, budget.thinking_budget), (Method::Plain, Some(256)));
         assert_eq!(parse("eagle3:budget=9").unwrap().thinking_budget, Some(9));
+        assert_eq!(parse("eagle3:k=6").unwrap().draft_tokens, 6);
+        assert_eq!(policy("random:0.25").random, Some(RandomExit { rate: 0.25, seed: 0 }));
         assert_eq!(parse("specexit:budget=9").unwrap().thinking_budget, Some(9));
     }
 
@@ -178,6 +197,10 @@ mod tests {
             ("", "expected plain"),
             ("budget", "expected plain"),
             ("budget:3:4", "expected plain"),
+            ("plain:k=3", "`k=3` does not apply"),
+            ("eagle3:k=0", "has no number above 0"),
+            ("random", "expected plain"),
+            ("random:1.5", "expected plain"),
             ("plain:paper", "`paper` does not apply"),
             ("eagle3:confidence=1", "`confidence=1` does not apply"),
             ("specexit:fast", "`fast` does not apply"),

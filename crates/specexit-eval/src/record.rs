@@ -8,6 +8,9 @@ use specexit_engine::{Exit, Finish, Output};
 pub struct Record {
     /// The question's id.
     pub question: String,
+    /// What kind of question it is, where its file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The method's name.
     pub method: String,
     /// Whether the answer agrees with the gold answer.
@@ -43,6 +46,7 @@ impl Record {
     #[must_use]
     pub fn new(
         question: &str,
+        group: Option<&str>,
         method: &str,
         output: &Output,
         text: String,
@@ -51,6 +55,7 @@ impl Record {
     ) -> Self {
         Self {
             question: question.to_owned(),
+            group: group.map(str::to_owned),
             method: method.to_owned(),
             correct,
             thinking_tokens: output.thinking_tokens,

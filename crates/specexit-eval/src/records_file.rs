@@ -142,6 +142,7 @@ mod tests {
     fn record(question: &str, method: &str) -> Record {
         Record {
             question: question.to_owned(),
+            group: None,
             method: method.to_owned(),
             correct: true,
             thinking_tokens: 3,

@@ -30,6 +30,37 @@ impl Proportion {
     }
 }
 
+/// The difference of two proportions on the same questions, with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// New less old, as a share.
+    pub difference: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+impl Difference {
+    /// Of `of` questions `gained` became right and `lost` became wrong. Agresti and Min (2005): Wald's
+    /// interval for matched pairs after half a question is added to each of the four cells.
+    #[must_use]
+    pub fn paired(gained: usize, lost: usize, of: usize) -> Self {
+        if of == 0 {
+            return Self { difference: 0.0, low: -1.0, high: 1.0 };
+        }
+        let z = Normal::standard().inverse_cdf(0.975);
+        let (b, c, n) = (gained as f64 + 0.5, lost as f64 + 0.5, of as f64 + 2.0);
+        let middle = (b - c) / n;
+        let half = z * (b + c - (b - c).powi(2) / n).sqrt() / n;
+        Self {
+            difference: (gained as f64 - lost as f64) / of as f64,
+            low: (middle - half).max(-1.0),
+            high: (middle + half).min(1.0),
+        }
+    }
+}
+
 /// Wilson score interval of `successes` in `trials` at `level`; 0 to 1 without trials.
 #[must_use]
 pub fn wilson_interval(successes: usize, trials: usize, level: f64) -> (f64, f64) {
@@ -77,6 +108,17 @@ mod tests {
 
     fn near(a: f64, b: f64) -> bool {
         (a - b).abs() < 5e-4
+    }
+
+    #[test]
+    fn a_paired_difference_narrows_with_agreement() {
+        let none = Difference::paired(0, 0, 800);
+        assert_eq!(none.difference, 0.0);
+        assert!(none.low > -0.0025 && none.high < 0.0025, "{none:?}");
+        let some = Difference::paired(4, 12, 800);
+        assert!((some.difference + 0.01).abs() < 1e-12);
+        assert!(some.low > -0.021 && some.low < -0.019 && some.high < 0.0005, "{some:?}");
+        assert_eq!(Difference::paired(0, 0, 0).low, -1.0);
     }
 
     #[test]

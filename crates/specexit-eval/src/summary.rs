@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::record::Record;
-use crate::statistics::{Proportion, mean, median, quantile};
+use crate::statistics::{Difference, Proportion, mean, median, quantile};
 
 /// The method that lost-correct rates and speed-ups refer to.
 pub const REFERENCE: &str = "plain";
@@ -39,6 +39,8 @@ pub struct Summary {
     pub lost_correct: Option<Proportion>,
     /// Of the questions that `plain` answers wrong: those that this method answers right.
     pub gained_correct: Option<Proportion>,
+    /// Accuracy less that of `plain`.
+    pub accuracy_change: Option<Difference>,
     /// Seconds of `plain` over seconds of this method, whole set, same run.
     pub speed_up: Option<f64>,
 }
@@ -69,6 +71,7 @@ impl Summary {
             exits: count_exits(records),
             lost_correct: reference.map(|r| changed(r, records, true)),
             gained_correct: reference.map(|r| changed(r, records, false)),
+            accuracy_change: reference.map(|r| difference(r, records)),
             speed_up: reference_wall.map(|reference| reference / wall.iter().sum::<f64>()),
         }
     }
@@ -81,6 +84,25 @@ pub fn summarise(methods: &[&str], records: &[Record]) -> Vec<Summary> {
     let reference = methods.contains(&REFERENCE).then(|| of(REFERENCE));
     let compared = |method: &str| reference.as_deref().filter(|_| method != REFERENCE);
     methods.iter().map(|method| Summary::new(method, &of(method), compared(method))).collect()
+}
+
+/// One summary per method for each group of questions, groups in alphabetical order.
+#[must_use]
+pub fn by_group(methods: &[&str], records: &[Record]) -> BTreeMap<String, Vec<Summary>> {
+    let mut groups: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+    for record in records {
+        if let Some(group) = &record.group {
+            groups.entry(group.clone()).or_default().push(record.clone());
+        }
+    }
+    groups.into_iter().map(|(group, of)| (group, summarise(methods, &of))).collect()
+}
+
+/// Accuracy of `records` less that of `reference`, question by question.
+fn difference(reference: &[&Record], records: &[&Record]) -> Difference {
+    let lost = changed(reference, records, true);
+    let gained = changed(reference, records, false);
+    Difference::paired(gained.count, lost.count, gained.of + lost.of)
 }
 
 fn count_exits(records: &[&Record]) -> BTreeMap<String, usize> {
@@ -114,6 +136,7 @@ mod tests {
         };
         Record {
             question: question.to_owned(),
+            group: Some(if question < "c" { "early" } else { "late" }.to_owned()),
             method: method.to_owned(),
             correct,
             thinking_tokens: tokens / 2,
@@ -149,6 +172,13 @@ mod tests {
         let lost = specexit.lost_correct.unwrap();
         assert_eq!((lost.count, lost.of, lost.rate), (1, 2, 0.5));
         assert_eq!(specexit.gained_correct.unwrap().rate, 0.5);
+        let change = specexit.accuracy_change.unwrap();
+        assert_eq!(change.difference, 0.0);
+        assert!(change.low < -0.3 && change.high > 0.3);
+        let groups = by_group(&["plain", "specexit"], &records);
+        assert_eq!(groups.keys().collect::<Vec<_>>(), ["early", "late"]);
+        assert_eq!(groups["early"][1].accuracy.count, 1);
+        assert_eq!(groups["late"][0].thinking_tokens, 15.0);
         assert_eq!(specexit.speed_up, Some(2.0));
         assert_eq!((specexit.wall_sum_s, specexit.wall_p50_s), (6.0, 1.0));
         assert_eq!((specexit.total_tokens, specexit.tau), (13.5, 2.0));

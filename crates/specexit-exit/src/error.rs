@@ -40,6 +40,9 @@ pub enum SettingError {
     /// A threshold that is NaN can never be passed.
     #[error("the {0} threshold is not a number")]
     Threshold(&'static str),
+    /// A probability outside 0 to 1.
+    #[error("the rate of random exits is {0}; give a number from 0 to 1")]
+    Rate(f32),
     /// A thought that can be ended needs tokens that end it.
     #[error(
         "the end-of-thinking marker `{0}` has no tokens: the tokenizer's encoding of it is needed"

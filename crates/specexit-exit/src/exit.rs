@@ -15,6 +15,8 @@ pub enum ExitReason {
     Natural,
     /// The signals passed their thresholds at a boundary.
     Signals,
+    /// Chance ended it at a boundary: the baseline that signals have to beat.
+    Random,
     /// The budget of thinking tokens was used up.
     Budget,
     /// Generation reached its length limit while still thinking.
@@ -27,8 +29,15 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 6] =
-        [Self::Natural, Self::Signals, Self::Budget, Self::Length, Self::Stop, Self::NoThinking];
+    pub const ALL: [Self; 7] = [
+        Self::Natural,
+        Self::Signals,
+        Self::Random,
+        Self::Budget,
+        Self::Length,
+        Self::Stop,
+        Self::NoThinking,
+    ];
 
     /// The spelling used in JSON, on the command line and in reports.
     #[must_use]
@@ -36,6 +45,7 @@ impl ExitReason {
         match self {
             Self::Natural => "natural",
             Self::Signals => "signals",
+            Self::Random => "random",
             Self::Budget => "budget",
             Self::Length => "length",
             Self::Stop => "stop",
@@ -59,7 +69,7 @@ impl FromStr for ExitReason {
             ParseError::new(
                 "exit reason",
                 text,
-                "natural, signals, budget, length, stop or no_thinking",
+                "natural, signals, random, budget, length, stop or no_thinking",
             )
         })
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     boundary::BoundaryRules,
     error::{ParseError, SettingError},
+    random::RandomExit,
     smoothing::Smoothing,
     thresholds::Thresholds,
 };
@@ -76,12 +77,19 @@ pub struct Policy {
     pub boundaries: BoundaryRules,
     /// No exit by signals before this many thinking tokens.
     pub min_thinking_tokens: usize,
+    /// Exits by chance instead of by signals: a baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomExit>,
 }
 
 impl Policy {
     /// Says what is wrong with the numbers, if anything is.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.thresholds.validate()?;
+        let rate = self.random.map_or(0.0, |random| random.rate);
+        if !(0.0..=1.0).contains(&rate) {
+            return Err(SettingError::Rate(rate));
+        }
         self.smoothing.validate()
     }
 }
@@ -135,6 +143,7 @@ impl Profile {
             zero_is_missing: true,
             boundaries: newlines.clone(),
             min_thinking_tokens: 0,
+            random: None,
         };
         match self {
             Self::Angelslim => angelslim,

@@ -208,7 +208,7 @@ impl Thought {
             }
             let following = run.get(i + 1).copied().unwrap_or(next);
             if let Some(signals) = self.decide(signal(i), following, &mut round) {
-                return self.cut_by_signals(i + 1, signals);
+                return self.cut_by_policy(i + 1, signals);
             }
         }
         if !self.admits(next) {
@@ -397,8 +397,11 @@ impl Thought {
             return None;
         }
         round.looked = true;
-        let passed = policy.thresholds.pass(&value, policy.zero_is_missing)
-            && self.thinking_tokens() >= policy.min_thinking_tokens;
+        let wanted = match &policy.random {
+            Some(random) => random.exits(self.span.generated),
+            None => policy.thresholds.pass(&value, policy.zero_is_missing),
+        };
+        let passed = wanted && self.thinking_tokens() >= policy.min_thinking_tokens;
         if passed {
             // The target is closing the thought by itself right here: leave it to it.
             let after = self.after(following);
@@ -418,9 +421,11 @@ impl Thought {
         Verdict { keep, force: Some(self.close_by_force(reason, self.smoothed())) }
     }
 
-    fn cut_by_signals(&mut self, keep: usize, signals: Signals) -> Verdict {
+    fn cut_by_policy(&mut self, keep: usize, signals: Signals) -> Verdict {
         self.root = None;
-        Verdict { keep, force: Some(self.close_by_force(ExitReason::Signals, signals)) }
+        let random = self.has_policy(|policy| policy.random.is_some());
+        let reason = if random { ExitReason::Random } else { ExitReason::Signals };
+        Verdict { keep, force: Some(self.close_by_force(reason, signals)) }
     }
 
     /// Closes the span with the closing sentence and the marker, or with the rest of a begun marker.

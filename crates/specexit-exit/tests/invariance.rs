@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::{Output, TOKENS, WORDS, count_by_search, id, ids, play, special, spelled, vocabulary};
 use proptest::prelude::*;
 use specexit_exit::{
-    BoundaryRules, ExitReason, Phase, Policy, Profile, Signals, SmoothUnit, Smoothing, Thought,
-    ThoughtConfig, Thresholds, TokenId,
+    BoundaryRules, ExitReason, Phase, Policy, Profile, RandomExit, Signals, SmoothUnit, Smoothing,
+    Thought, ThoughtConfig, Thresholds, TokenId,
 };
 
 fn any_token() -> impl Strategy<Value = TokenId> {
@@ -76,17 +76,21 @@ fn any_thresholds() -> impl Strategy<Value = Thresholds> {
 
 /// Any policy that smooths per token and looks at every boundary.
 fn token_policy() -> impl Strategy<Value = Policy> {
-    (any_smoothing(), any_rules(), any_thresholds(), any::<[bool; 2]>(), 0_usize..12).prop_map(
-        |(smoothing, boundaries, thresholds, [lag, zero_is_missing], min_thinking_tokens)| Policy {
-            smoothing,
-            boundaries,
-            thresholds,
-            lag,
-            zero_is_missing,
-            min_thinking_tokens,
-            ..Profile::Default.policy()
-        },
-    )
+    let random = (0.0_f32..1.0, any::<u64>()).prop_map(|(rate, seed)| RandomExit { rate, seed });
+    let random = prop_oneof![4 => Just(None), 1 => random.prop_map(Some)];
+    (any_smoothing(), any_rules(), any_thresholds(), any::<[bool; 2]>(), 0_usize..12, random)
+        .prop_map(|(smoothing, boundaries, thresholds, [lag, zero_is_missing], min, random)| {
+            Policy {
+                smoothing,
+                boundaries,
+                thresholds,
+                lag,
+                zero_is_missing,
+                min_thinking_tokens: min,
+                random,
+                ..Profile::Default.policy()
+            }
+        })
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {

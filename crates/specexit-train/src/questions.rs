@@ -18,6 +18,8 @@ pub struct Question {
     pub question: String,
     /// The known answer, where the file has one.
     pub gold: Option<String>,
+    /// What kind of question it is, where the file says: `family`, `subject` or `category`.
+    pub group: Option<String>,
 }
 
 /// Reads a JSONL file of questions: `question`, `problem` or `prompt` with an optional `answer` and
@@ -69,7 +71,13 @@ fn parse(record: &Map<String, Value>) -> std::result::Result<Question, String> {
             format!("no text under question, problem or prompt; the keys are [{}]", keys.join(", "))
         })?;
     let id = own_id(record).unwrap_or_else(|| sha256_hex(question.as_bytes())[..16].to_owned());
-    Ok(Question { id, question: question.to_owned(), gold: record.get("answer").and_then(gold) })
+    let group = ["family", "subject", "category"].into_iter().find_map(text);
+    Ok(Question {
+        id,
+        question: question.to_owned(),
+        gold: record.get("answer").and_then(gold),
+        group: group.map(str::to_owned),
+    })
 }
 
 fn own_id(record: &Map<String, Value>) -> Option<String> {

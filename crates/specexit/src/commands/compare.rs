@@ -30,7 +30,8 @@ fn task(
 ) -> anyhow::Result<Task> {
     let (prompt, phase) = style.encode(model, engine.markers(), &question.question)?;
     let gold = question.gold.clone().unwrap_or_default();
-    Ok(Task { id: question.id.clone(), prompt, phase, gold })
+    let group = question.group.clone();
+    Ok(Task { id: question.id.clone(), prompt, phase, gold, group })
 }
 
 fn named(head: &HeadChoice) -> anyhow::Result<Named> {

@@ -12,8 +12,8 @@ use super::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs}
 #[command(after_help = "\
 Methods take turns on every question, one sequence at a time. A method is plain, eagle3 or specexit,
 then settings, each after a colon: a profile (specexit:paper), confidence=X, progress=X,
-remaining=X, smoothing=KIND/N, min=N, budget=N. budget:N is plain:budget=N. A bare specexit uses the
-exit flags above.
+remaining=X, smoothing=KIND/N, min=N, k=N (drafted tokens), budget=N. budget:N is plain:budget=N;
+random:P ends a thought at each boundary with probability P. A bare specexit uses the exit flags above.
 
 Example:
   specexit compare --model model.gguf --head run/head --questions test.jsonl --limit 30 \\
