@@ -65,6 +65,11 @@ impl Kernels {
         self.precision
     }
 
+    /// The instruction set, with the proof that the CPU has it.
+    pub(crate) fn checked_isa(&self) -> CheckedIsa {
+        self.isa
+    }
+
     /// The threads.
     pub fn pool(&self) -> &Pool {
         &self.pool
@@ -94,7 +99,7 @@ impl Kernels {
         });
     }
 
-    fn with_scratch(&self, operation: impl FnOnce(&mut Buffer)) {
+    pub(crate) fn with_scratch(&self, operation: impl FnOnce(&mut Buffer)) {
         let kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = kept.unwrap_or_else(|| Buffer::new(0));
         operation(&mut scratch);

@@ -53,7 +53,9 @@ mod norm;
 mod pool;
 mod rope;
 mod simd;
+mod small_product;
 mod softmax;
+mod train;
 
 pub use arena::Floats;
 pub use attention::{AttentionSequence, AttentionShape};
@@ -64,4 +66,6 @@ pub use mapped::MappedFile;
 pub use matrix::Matrix;
 pub use pool::Pool;
 pub use rope::RopeTable;
+pub use small_product::{View, small_product};
 pub use softmax::{argmax, softmax};
+pub use train::{Bf16Rows, CausalShape, HeadNorms, PairPanels};

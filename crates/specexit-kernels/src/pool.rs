@@ -152,6 +152,21 @@ impl Pool {
         }
     }
 
+    /// Calls `job(index)` for each `index` in `0..count`: each thread takes the next one when it is
+    /// free, because jobs differ in length and threads in luck.
+    pub(crate) fn claim(&self, count: usize, job: impl Fn(usize) + Sync) {
+        let next = AtomicUsize::new(0);
+        self.run(|_| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return;
+                }
+                job(index);
+            }
+        });
+    }
+
     fn run_parallel<F: Fn(usize) + Sync>(&self, f: &F) -> std::thread::Result<()> {
         /// # Safety
         ///

@@ -10,8 +10,9 @@ use specexit_kernels::{Kernels, Matrix, RopeTable};
 
 use crate::config::inverse_frequencies;
 use crate::decoder_layer::{Attention, AttentionSizes, LayerBuffers, Mlp, Span, sized};
+use crate::embedded::Embedded;
 use crate::error::{ModelError, Result};
-use crate::head_file::{HEAD_WEIGHTS, HeadConfig, PROBE_ROWS, open_weights, read_d2t};
+use crate::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig, PROBE_ROWS, open_weights, read_d2t};
 use crate::kv_cache::KvCache;
 use crate::target::{LogitRows, Target, load_mlp};
 use crate::weights::Weights;
@@ -92,9 +93,29 @@ impl DraftHead {
     pub fn load(dir: &Path, target: &Target) -> Result<DraftHead> {
         let config = HeadConfig::open(dir)?;
         check_target(&config, target, dir)?;
-        let weights = open_weights(dir)?;
+        Self::build(config, &open_weights(dir)?, dir, target)
+    }
+
+    /// Reads a head that stands in the program itself.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_embedded(files: &Embedded, target: &Target) -> Result<DraftHead> {
+        let dir = files.path();
+        let config = HeadConfig::from_json(files.text(HEAD_CONFIG)?, &dir.join(HEAD_CONFIG))?;
+        check_target(&config, target, &dir)?;
+        let weights = Weights::from_embedded(&dir.join(HEAD_WEIGHTS), files.file(HEAD_WEIGHTS)?)?;
+        Self::build(config, &weights, &dir, target)
+    }
+
+    fn build(
+        config: HeadConfig,
+        weights: &Weights,
+        dir: &Path,
+        target: &Target,
+    ) -> Result<DraftHead> {
         let (h, width) = (config.hidden_size, 3 * config.target_hidden());
-        let (fc, probe) = load_fc(&weights, h, width, dir)?;
+        let (fc, probe) = load_fc(weights, h, width, dir)?;
         let lm_head = weights.matrix("lm_head.weight", config.draft_vocab(), h)?;
         let embed_tokens = if weights.contains("embed_tokens.weight") {
             Arc::new(weights.matrix("embed_tokens.weight", config.vocab_size, h)?)
@@ -113,10 +134,10 @@ impl DraftHead {
             embed_tokens,
             fc,
             probe,
-            midlayer: MidLayer::load(&config, &weights)?,
+            midlayer: MidLayer::load(&config, weights)?,
             norm: weights.vector("norm.weight", h)?,
             lm_head,
-            d2t: read_d2t(&weights, &config, dir)?,
+            d2t: read_d2t(weights, &config, dir)?,
             rope: RopeTable::new(&inv_freq, positions),
             config,
         })

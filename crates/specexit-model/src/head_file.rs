@@ -149,11 +149,19 @@ impl HeadConfig {
         }
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ModelError::Io { path: path.clone(), source })?;
-        let config: HeadConfig = serde_json::from_str(&text).map_err(|e| ModelError::BadFile {
-            path: path.clone(),
+        Self::from_json(&text, &path)
+    }
+
+    /// Reads and checks the contents of a head's `config.json`; `path` is what messages name.
+    ///
+    /// # Errors
+    /// Broken contents, or a head that specexit cannot run.
+    pub fn from_json(text: &str, path: &Path) -> Result<HeadConfig> {
+        let config: HeadConfig = serde_json::from_str(text).map_err(|e| ModelError::BadFile {
+            path: path.to_owned(),
             problem: format!("not the config of an EAGLE-3 head: {e}"),
         })?;
-        config.check(&path)?;
+        config.check(path)?;
         Ok(config)
     }
 

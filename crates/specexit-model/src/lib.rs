@@ -2,6 +2,7 @@
 
 pub mod chat_template;
 pub mod config;
+pub mod embedded;
 pub mod error;
 pub mod hash;
 pub mod source;
@@ -18,6 +19,7 @@ mod target;
 pub use chat_template::{ChatTemplate, Message, RenderOptions};
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use draft::{DraftHead, DraftRows, DraftWorkspace};
+pub use embedded::Embedded;
 pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;
 pub use model::Model;

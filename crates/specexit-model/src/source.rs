@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chat_template::ChatTemplate;
 use crate::config::ModelConfig;
+use crate::embedded::Embedded;
 use crate::error::{ModelError, Result};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
@@ -20,6 +21,8 @@ pub enum ModelSource {
     Gguf(PathBuf),
     /// A model of the Hugging Face hub, `organisation/name`.
     Hub(String),
+    /// A model in the program itself.
+    Embedded(Embedded),
 }
 
 /// A source whose files are on this machine.
@@ -29,6 +32,8 @@ pub enum Resolved {
     Folder(PathBuf),
     /// A GGUF file.
     Gguf(PathBuf),
+    /// A model in the program itself.
+    Embedded(Embedded),
 }
 
 impl ModelSource {
@@ -72,6 +77,7 @@ impl ModelSource {
             Self::Folder(folder) => Ok(Resolved::Folder(folder.clone())),
             Self::Gguf(file) => Ok(Resolved::Gguf(file.clone())),
             Self::Hub(id) => download(id).map(Resolved::Folder),
+            Self::Embedded(files) => Ok(Resolved::Embedded(*files)),
         }
     }
 
@@ -80,6 +86,7 @@ impl ModelSource {
     pub fn name(&self) -> String {
         match self {
             Self::Hub(id) => id.clone(),
+            Self::Embedded(files) => files.name.to_owned(),
             Self::Gguf(path) => last_part(path.file_stem(), path),
             Self::Folder(path) => {
                 // `.` and `..` have no name of their own.
@@ -151,6 +158,7 @@ impl ModelFiles {
         match source.resolve()? {
             Resolved::Folder(folder) => Self::load_folder(&folder, name),
             Resolved::Gguf(file) => Self::load_gguf(&file, name),
+            Resolved::Embedded(files) => Self::load_embedded(&files, name),
         }
     }
 
@@ -160,6 +168,23 @@ impl ModelFiles {
         let chat_template = ChatTemplate::from_tokenizer_config(folder)?;
         let weights = Weights::open_safetensors(folder)?;
         Self::put_together(config, weights, tokenizer, chat_template, name)
+    }
+
+    /// The files that a folder would hold.
+    fn load_embedded(files: &Embedded, name: String) -> Result<Self> {
+        let path = |file: &str| files.path().join(file);
+        let config = "config.json";
+        let mut config = ModelConfig::from_json(files.text(config)?, &path(config))?;
+        let generation = "generation_config.json";
+        config.merge_generation_config(files.text(generation)?, &path(generation))?;
+        let tokenizer = "tokenizer.json";
+        let tokenizer = Tokenizer::from_json(files.file(tokenizer)?, &path(tokenizer))?;
+        let template = "chat_template.jinja";
+        let text = files.text(template)?.to_owned();
+        let template = ChatTemplate::from_source(&path(template), text, serde_json::Map::new())?;
+        let weights = "model.safetensors";
+        let weights = Weights::from_embedded(&path(weights), files.file(weights)?)?;
+        Self::put_together(config, weights, tokenizer, Some(template), name)
     }
 
     fn load_gguf(file: &Path, name: String) -> Result<Self> {

@@ -240,6 +240,24 @@ pub(crate) fn same_header(path: &Path, found: &Value, expected: &Value) -> Resul
     })
 }
 
+/// Writes the identity `header` of a new run to `path`, or compares it with that of the run found
+/// there; its hash is the run's name.
+pub(crate) fn identify(path: &Path, header: &Value) -> Result<String> {
+    let broken = |e: serde_json::Error| TrainError::bad_file(path, format!("it is broken: {e}"));
+    let text = serde_json::to_vec_pretty(header).map_err(broken)?;
+    if path.exists() {
+        let found = std::fs::read(path).map_err(TrainError::io("read", path))?;
+        let found: Value = serde_json::from_slice(&found).map_err(broken)?;
+        // Through text on both sides, so that numbers are compared as they were written.
+        let header: Value = serde_json::from_slice(&text).map_err(broken)?;
+        same_header(path, &found, &header)?;
+    } else {
+        specexit_model::head_file::write_atomically(path, &text)
+            .map_err(TrainError::io("write", path))?;
+    }
+    Ok(sha256_hex(&text))
+}
+
 /// The first field in which two JSON values differ: its dotted path and both values as text.
 fn first_difference(at: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
     if let (Value::Object(x), Value::Object(y)) = (a, b) {

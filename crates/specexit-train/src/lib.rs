@@ -11,9 +11,11 @@ mod jsonl;
 mod label;
 mod net;
 mod ops;
+mod pretrain;
 mod progress;
 mod provenance;
 mod questions;
+mod reasoner;
 mod train;
 
 pub use collect::{
@@ -25,13 +27,22 @@ pub use label::{
     ConfidenceKind, Cut, DropReason, LabelFile, LabelHeader, LabelOptions, LabelRecord, LabelRules,
     LabelSummary, ProgressNorm, label,
 };
+pub use net::decoder::DecoderShape;
 pub use net::init::Init;
 pub use ops::Products;
+pub use pretrain::{
+    Corpus, MODEL_FOLDER, PretrainHeldOut, PretrainOptions, PretrainStep, PretrainSummary, Sample,
+    pretrain,
+};
 pub use progress::{Bar, Progress, Silent};
 pub use provenance::{ModelId, PROGRAM};
 pub use questions::{Question, read_questions};
+pub use reasoner::{
+    CHAT_TEMPLATE, DataRecipe, EOS, PAD, RECIPE_FILE, ReasonerCorpus, Recipe, THINK_END,
+    THINK_START, tokenizer_files,
+};
 pub use train::{
     DataReport, DraftQuality, HEAD_FOLDER, HeldOutMetrics, LossWeights, Quality, REPORT_FILE,
-    RunReport, SignalQuality, StepMetrics, TrainOptions, TrainReport, TrainSummary,
+    RunReport, Sequences, SignalQuality, StepMetrics, TrainOptions, TrainReport, TrainSummary,
     read_step_metrics, train,
 };

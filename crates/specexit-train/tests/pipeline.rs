@@ -221,7 +221,7 @@ fn labels_depend_on_neither_batch_nor_interruptions() {
         let trace = traces.iter().find(|t| (&t.id, t.sample) == (&record.id, record.sample));
         let trace = trace.unwrap();
         if record.dropped.is_some() {
-            assert!(record.tokens().is_empty());
+            assert!(record.shortened().is_empty());
             continue;
         }
         assert_eq!(record.full, trace.thought_ids().len());
@@ -232,7 +232,7 @@ fn labels_depend_on_neither_batch_nor_interruptions() {
         assert!(record.cuts.iter().take_while(|c| c.at < record.kept).all(|c| !c.equal));
         if !record.sufficient {
             assert_eq!(record.kept, record.full);
-            assert_eq!(record.tokens(), [&trace.prompt_ids[..], &trace.token_ids].concat());
+            assert_eq!(record.shortened(), [&trace.prompt_ids[..], &trace.token_ids].concat());
         }
     }
 }

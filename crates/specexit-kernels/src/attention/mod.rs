@@ -12,7 +12,6 @@ mod part;
 mod tile;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
@@ -122,7 +121,7 @@ pub(crate) fn attention(
             dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
         }
     } else if blocks >= 2 * pool.threads() || parts * size_of::<f32>() > PARTS {
-        claim(pool, blocks, |index| {
+        pool.claim(blocks, |index| {
             let block = &call.blocks().nth(index).expect("claimed below the number of blocks");
             dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
         });
@@ -148,7 +147,7 @@ fn share_chunks(
     let runs = call.blocks().map(|block| runs_of(&block)).sum();
     {
         let parts = &Disjoint::new(&mut *parts);
-        claim(pool, runs, |index| {
+        pool.claim(runs, |index| {
             let (mut run, mut start) = (index, 0);
             for block in call.blocks() {
                 let (runs, chunks, block) = (runs_of(&block), block.chunks(), &block);
@@ -177,21 +176,6 @@ fn share_chunks(
         dispatch!(isa, merge(block: &Block<'_>, parts: &[f32], out: &Disjoint<'_, f32>));
         rest = behind;
     }
-}
-
-/// Calls `job(index)` for each `index` in `0..count`: each thread takes the next one when it is free,
-/// because jobs differ in length and threads in luck.
-fn claim(pool: &Pool, count: usize, job: impl Fn(usize) + Sync) {
-    let next = AtomicUsize::new(0);
-    pool.run(|_| {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return;
-            }
-            job(index);
-        }
-    });
 }
 
 fn check(

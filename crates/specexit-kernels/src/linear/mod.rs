@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::simd::Simd;
 use columns::columns;
 use dot::Widened;
+pub(crate) use pack::round;
 use pack::{pack_bf16, pack_widened};
 
 /// What becomes of a product.

@@ -8,7 +8,7 @@ use crate::simd::{LANES, Simd};
 /// Rounds to the nearest bf16, ties to even; NaN stays NaN. (`bf16::from_f32` in a form that the
 /// compiler vectorises.)
 #[inline(always)]
-fn round(value: f32) -> u16 {
+pub(crate) fn round(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;

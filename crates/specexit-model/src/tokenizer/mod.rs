@@ -48,14 +48,22 @@ impl Tokenizer {
                     .to_owned(),
             });
         }
-        let text = std::fs::read(path)
+        let bytes = std::fs::read(path)
             .map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+        Self::from_json(&bytes, path)
+    }
+
+    /// Reads the contents of a `tokenizer.json`; `path` is where they came from, for messages.
+    ///
+    /// # Errors
+    /// When they are not a tokenizer.
+    pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self> {
         let unreadable = |problem: &dyn std::fmt::Display| ModelError::Tokenizer {
             path: Some(path.to_owned()),
             problem: format!("it cannot be read ({}); fetch or save it again", shown(problem)),
         };
         // The library indexes with lengths from the file in places (merges longer than any token).
-        let inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(text))
+        let inner = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes))
             .map_err(|_| unreadable(&"its parts contradict each other"))?
             .map_err(|error| unreadable(&error))?;
         Self::wrap(inner, path)

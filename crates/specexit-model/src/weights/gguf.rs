@@ -9,7 +9,7 @@ use std::path::Path;
 use super::dtype::Dtype;
 use super::metadata::{GgufMetadata, GgufValue};
 use super::names::{self, RowOrder};
-use super::{Tensor, Weights};
+use super::{Bytes, Tensor, Weights};
 use crate::error::{ModelError, Result};
 use specexit_kernels::MappedFile;
 
@@ -47,7 +47,7 @@ pub(super) fn open(path: &Path) -> Result<(Weights, GgufMetadata)> {
             return Err(damaged(path, format!("tensor `{name}` is listed twice")));
         }
     }
-    Ok((Weights { path: path.to_owned(), files: vec![file], tensors }, metadata))
+    Ok((Weights { path: path.to_owned(), files: vec![Bytes::Mapped(file)], tensors }, metadata))
 }
 
 /// A tensor as the header lists it.

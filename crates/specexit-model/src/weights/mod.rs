@@ -28,8 +28,26 @@ pub use metadata::{GgufMetadata, GgufValue};
 pub struct Weights {
     /// The folder or file they were opened from.
     path: PathBuf,
-    files: Vec<MappedFile>,
+    files: Vec<Bytes>,
     tensors: BTreeMap<String, Tensor>,
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+enum Bytes {
+    /// On disk.
+    Mapped(MappedFile),
+    /// In the program.
+    Embedded(&'static [u8]),
+}
+
+impl Bytes {
+    fn get(&self, range: Range<usize>) -> Option<&[u8]> {
+        match self {
+            Self::Mapped(file) => file.get(range),
+            Self::Embedded(bytes) => bytes.get(range),
+        }
+    }
 }
 
 /// Where and how a tensor is stored. Its bytes are known to lie inside the file and to be as many
@@ -74,6 +92,14 @@ impl Weights {
     /// When the file cannot be read or is damaged.
     pub fn open_safetensors_file(path: &Path) -> Result<Self> {
         safetensors::open_files(path, &[path.to_owned()])
+    }
+
+    /// Reads a safetensors file that stands in the program itself; `path` is what messages name.
+    ///
+    /// # Errors
+    /// When the contents are damaged.
+    pub fn from_embedded(path: &Path, contents: &'static [u8]) -> Result<Self> {
+        safetensors::from_embedded(path, contents)
     }
 
     /// Opens a GGUF file. Tensor names and the row order of `llama`'s q and k are translated back to

@@ -9,7 +9,7 @@ use specexit_kernels::MappedFile;
 
 use super::dtype::Dtype;
 use super::names::check_name;
-use super::{Tensor, Weights};
+use super::{Bytes, Tensor, Weights};
 use crate::error::{ModelError, Result, shown};
 
 /// Bytes before the header: its length.
@@ -100,9 +100,15 @@ pub(super) fn open_files(opened: &Path, paths: &[PathBuf]) -> Result<Weights> {
                 return Err(damaged(path, &format!("tensor `{name}` is in another shard too")));
             }
         }
-        files.push(file);
+        files.push(Bytes::Mapped(file));
     }
     Ok(Weights { path: opened.to_owned(), files, tensors })
+}
+
+/// Reads the contents of one file.
+pub(super) fn from_embedded(path: &Path, contents: &'static [u8]) -> Result<Weights> {
+    let tensors = read_header(path, contents, 0)?.into_iter().collect();
+    Ok(Weights { path: path.to_owned(), files: vec![Bytes::Embedded(contents)], tensors })
 }
 
 /// The tensors that the header of a file lists.

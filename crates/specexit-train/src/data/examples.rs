@@ -9,13 +9,14 @@ use crate::error::{Result, TrainError};
 use crate::label::{LabelHeader, LabelRecord, ProgressNorm};
 use crate::net::probe::SignalLabel;
 use crate::provenance::derived_seed;
+use crate::train::Sequences;
 
 /// One training sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Example {
     /// The question's id; questions are held out as a whole.
     pub(crate) question: String,
-    /// Prompt, kept thought, end marker, answer; cut to the longest allowed.
+    /// Prompt and output, cut to the longest allowed.
     pub(crate) tokens: Vec<TokenId>,
     /// Length of the prompt.
     pub(crate) prompt: usize,
@@ -25,8 +26,16 @@ pub(crate) struct Example {
 
 impl Example {
     /// `None` for a record without labels, or too short to draft anything.
-    pub(crate) fn of(record: &LabelRecord, norm: ProgressNorm, max_length: usize) -> Option<Self> {
-        let mut tokens = record.tokens();
+    pub(crate) fn of(
+        record: &LabelRecord,
+        norm: ProgressNorm,
+        sequences: Sequences,
+        max_length: usize,
+    ) -> Option<Self> {
+        let mut tokens = match sequences {
+            Sequences::Whole => record.whole(),
+            Sequences::Shortened => record.shortened(),
+        };
         tokens.truncate(max_length);
         let prompt = record.prompt_ids.len();
         if record.dropped.is_some() || prompt == 0 || tokens.len() < prompt + 2 {
@@ -59,12 +68,13 @@ pub(crate) fn read_examples(
     path: &Path,
     records: impl Iterator<Item = Result<LabelRecord>>,
     header: &LabelHeader,
+    sequences: Sequences,
     max_length: usize,
 ) -> Result<Vec<Example>> {
     let norm = header.options.progress_norm;
     let mut examples = Vec::new();
     for record in records {
-        examples.extend(Example::of(&record?, norm, max_length));
+        examples.extend(Example::of(&record?, norm, sequences, max_length));
     }
     if examples.is_empty() {
         return Err(TrainError::NoData(format!(

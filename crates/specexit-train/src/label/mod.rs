@@ -302,5 +302,6 @@ fn empty_record(trace: &Trace) -> LabelRecord {
         thought_ids: Vec::new(),
         close_ids: Vec::new(),
         answer_ids: Vec::new(),
+        rest_ids: Vec::new(),
     }
 }

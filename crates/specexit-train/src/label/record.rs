@@ -14,7 +14,7 @@ use crate::provenance::ModelId;
 /// Name of the format in the header.
 pub(crate) const FORMAT: &str = "specexit-labels";
 /// Version of the format.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// First line of a label file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -133,11 +133,19 @@ pub struct LabelRecord {
     /// Tokens of the answer given after the cut.
     #[serde(default)]
     pub answer_ids: Vec<TokenId>,
+    /// What the trace itself goes on with after the kept thinking tokens, to its end.
+    #[serde(default)]
+    pub rest_ids: Vec<TokenId>,
 }
 
 impl LabelRecord {
-    /// The training sequence: prompt, kept thought, end marker, answer.
-    pub fn tokens(&self) -> Vec<TokenId> {
+    /// The output as it was: prompt, kept thought, and everything after it.
+    pub fn whole(&self) -> Vec<TokenId> {
+        [&self.prompt_ids[..], &self.thought_ids, &self.rest_ids].concat()
+    }
+
+    /// The output as it could have been: prompt, kept thought, end marker, answer.
+    pub fn shortened(&self) -> Vec<TokenId> {
         [&self.prompt_ids[..], &self.thought_ids, &self.close_ids, &self.answer_ids].concat()
     }
 
@@ -212,6 +220,7 @@ mod tests {
             thought_ids: vec![2, 3, 4, 5],
             close_ids: vec![6],
             answer_ids: vec![7],
+            rest_ids: vec![8, 9, 8, 9, 6, 7],
         };
         let labels = record.signal_labels(ProgressNorm::Cut);
         let of = |f: fn(&SignalLabel) -> f32| labels.iter().map(f).collect::<Vec<f32>>();
@@ -221,6 +230,7 @@ mod tests {
         assert_eq!(of(|l| l.confidence)[1..], [0.25, 0.25, 0.75]);
         let full = record.signal_labels(ProgressNorm::Full);
         assert_eq!(full[3].progress, 0.5);
-        assert_eq!(record.tokens(), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(record.shortened(), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(record.whole(), [1, 2, 3, 4, 5, 8, 9, 8, 9, 6, 7]);
     }
 }

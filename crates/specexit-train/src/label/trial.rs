@@ -258,6 +258,7 @@ impl<'a> Labeller<'a> {
             thought_ids: thought[..job.cuts[last]].to_vec(),
             close_ids: job.close_ids.clone(),
             answer_ids,
+            rest_ids: trace.token_ids[before + job.cuts[last]..].to_vec(),
             ..empty_record(trace)
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct TargetStart<'a> {
 }
 
 /// Standard deviation of fresh weights, as Llama initialises.
-const SPREAD: f32 = 0.02;
+pub(crate) const SPREAD: f32 = 0.02;
 
 /// Fresh tensors, in the order of [`tensor_shapes`]. `fc` reads states divided by their root mean
 /// square, dimension by dimension.
@@ -76,14 +76,14 @@ fn pass_high_tap(shape: &DraftShape, inverse_rms: &[f32], normal: &mut Normal) -
 }
 
 /// Normally distributed numbers from a seed.
-struct Normal(ChaCha8Rng);
+pub(crate) struct Normal(ChaCha8Rng);
 
 impl Normal {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    fn numbers(&mut self, count: usize, spread: f32) -> Vec<f32> {
+    pub(crate) fn numbers(&mut self, count: usize, spread: f32) -> Vec<f32> {
         let mut uniform = || (f64::from(self.0.next_u32()) + 0.5) / f64::from(u32::MAX);
         (0..count)
             .map(|_| {

@@ -1,5 +1,7 @@
 //! Trained tensors with their optimiser state.
 
+use std::borrow::Cow;
+
 use candle_core::{Result, Var};
 use rayon::prelude::*;
 
@@ -8,8 +10,8 @@ use crate::ops;
 /// One trained tensor: its value and AdamW's two moments, in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Param {
-    /// Native EAGLE-3 name.
-    pub(crate) name: &'static str,
+    /// Its name in checkpoints.
+    pub(crate) name: Cow<'static, str>,
     /// Dimensions.
     pub(crate) shape: Vec<usize>,
     /// The value, row-major.
@@ -44,7 +46,12 @@ const TASK: usize = 1 << 15;
 
 impl Param {
     /// A tensor without optimiser history.
-    pub(crate) fn new(name: &'static str, shape: Vec<usize>, value: Vec<f32>) -> Self {
+    pub(crate) fn new(
+        name: impl Into<Cow<'static, str>>,
+        shape: Vec<usize>,
+        value: Vec<f32>,
+    ) -> Self {
+        let name = name.into();
         let count = value.len();
         debug_assert_eq!(count, shape.iter().product::<usize>());
         let decays = shape.len() > 1;

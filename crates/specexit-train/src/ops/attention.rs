@@ -8,9 +8,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-use specexit_kernels::RopeTable;
+use specexit_kernels::{RopeTable, View, small_product};
 
 use super::{add_scaled, dot, slice, tensor, with_numbers};
 
@@ -84,18 +84,6 @@ struct HeadGradients {
     values: Vec<f32>,
     own_keys: Vec<Vec<f32>>,
     own_values: Vec<Vec<f32>>,
-}
-
-/// `a b`, or with either transposed; shapes are those before transposing.
-fn product(
-    (a, a_shape, a_t): (&[f32], (usize, usize), bool),
-    (b, b_shape, b_t): (&[f32], (usize, usize), bool),
-) -> Result<Vec<f32>> {
-    let a = Tensor::from_slice(a, a_shape, &Device::Cpu)?;
-    let b = Tensor::from_slice(b, b_shape, &Device::Cpu)?;
-    let a = if a_t { a.t()? } else { a };
-    let b = if b_t { b.t()? } else { b };
-    a.matmul(&b)?.flatten_all()?.to_vec1()
 }
 
 impl AttentionStep {
@@ -197,14 +185,12 @@ impl AttentionStep {
         head: &Head<'_>,
         queries: &[f32],
         block: &Range<usize>,
-    ) -> Result<Probabilities> {
+    ) -> Probabilities {
         let (hd, scale) = (self.head_dim, self.scale());
         let (rows, columns) = (block.len(), head.sequence.first + block.end);
         let queries = &queries[block.start * hd..block.end * hd];
-        let mut shared = product(
-            (queries, (rows, hd), false),
-            (&head.keys[..columns * hd], (columns, hd), true),
-        )?;
+        let keys = View::new(&head.keys[..columns * hd], columns, hd);
+        let mut shared = small_product(View::new(queries, rows, hd), keys.transposed());
         let mut own = vec![0f32; rows * self.step];
         for (r, scores) in shared.chunks_exact_mut(columns).enumerate() {
             let query = &queries[r * hd..(r + 1) * hd];
@@ -222,22 +208,21 @@ impl AttentionStep {
             seen.iter_mut().chain(own.iter_mut()).for_each(|p| *p /= sum);
             unseen.fill(0.0);
         }
-        Ok(Probabilities { columns, shared, own })
+        Probabilities { columns, shared, own }
     }
 
     /// Output of one group, head by head: `[group][queries, head_dim]`.
-    fn forward_head(&self, q: &[f32], head: &Head<'_>) -> Result<Vec<Vec<f32>>> {
+    fn forward_head(&self, q: &[f32], head: &Head<'_>) -> Vec<Vec<f32>> {
         let hd = self.head_dim;
         let mut outputs = Vec::with_capacity(self.group());
         for member in 0..self.group() {
             let queries = self.queries(q, head, member);
             let mut output = Vec::with_capacity(queries.len());
             for block in blocks(head.sequence.queries) {
-                let p = self.probabilities(head, &queries, &block)?;
-                let mut out = product(
-                    (&p.shared, (block.len(), p.columns), false),
-                    (&head.values[..p.columns * hd], (p.columns, hd), false),
-                )?;
+                let p = self.probabilities(head, &queries, &block);
+                let values = View::new(&head.values[..p.columns * hd], p.columns, hd);
+                let shared = View::new(&p.shared, block.len(), p.columns);
+                let mut out = small_product(shared, values);
                 for (r, out) in out.chunks_exact_mut(hd).enumerate() {
                     let at = (block.start + r) * hd;
                     for (j, values) in head.own_values.iter().enumerate() {
@@ -248,10 +233,10 @@ impl AttentionStep {
             }
             outputs.push(output);
         }
-        Ok(outputs)
+        outputs
     }
 
-    fn backward_head(&self, q: &[f32], grad: &[f32], head: &Head<'_>) -> Result<HeadGradients> {
+    fn backward_head(&self, q: &[f32], grad: &[f32], head: &Head<'_>) -> HeadGradients {
         let (hd, s, scale) = (self.head_dim, head.sequence, self.scale());
         let zeros = |rows: usize| vec![0f32; rows * hd];
         let mut g = HeadGradients {
@@ -268,13 +253,15 @@ impl AttentionStep {
             let douts = self.gather(grad, self.heads, query_head, rows, None);
             let mut dqueries = Vec::with_capacity(queries.len());
             for block in blocks(s.queries) {
-                let mut p = self.probabilities(head, &queries, &block)?;
+                let mut p = self.probabilities(head, &queries, &block);
                 let (n, columns) = (block.len(), p.columns);
                 let dout = &douts[block.start * hd..block.end * hd];
                 let query = &queries[block.start * hd..block.end * hd];
                 let values = &head.values[..columns * hd];
-                let mut dp = product((dout, (n, hd), false), (values, (columns, hd), true))?;
-                let dvalues = product((&p.shared, (n, columns), true), (dout, (n, hd), false))?;
+                let out_rows = View::new(dout, n, hd);
+                let mut dp = small_product(out_rows, View::new(values, columns, hd).transposed());
+                let shared = View::new(&p.shared, n, columns).transposed();
+                let dvalues = small_product(shared, out_rows);
                 add_scaled(&mut g.values[..columns * hd], 1.0, &dvalues);
                 // From here on `p.own` turns into the gradient of the own scores, row by row, and
                 // `dp` into that of the shared ones.
@@ -299,8 +286,9 @@ impl AttentionStep {
                     }
                 }
                 let keys = &head.keys[..columns * hd];
-                let mut dquery = product((&dp, (n, columns), false), (keys, (columns, hd), false))?;
-                let dkeys = product((&dp, (n, columns), true), (query, (n, hd), false))?;
+                let scores = View::new(&dp, n, columns);
+                let mut dquery = small_product(scores, View::new(keys, columns, hd));
+                let dkeys = small_product(scores.transposed(), View::new(query, n, hd));
                 add_scaled(&mut g.keys[..columns * hd], 1.0, &dkeys);
                 for r in 0..n {
                     let at = (block.start + r) * hd;
@@ -316,25 +304,40 @@ impl AttentionStep {
             }
             g.queries.push(dqueries);
         }
-        Ok(g)
+        g
+    }
+
+    /// The attended values.
+    pub(crate) fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+        let tasks = self.tasks();
+        let outputs: Vec<_> =
+            tasks.par_iter().map(|&(s, h)| self.forward_head(q, &self.head(k, v, s, h))).collect();
+        let mut y = vec![0f32; q.len()];
+        for (&(s, h), mut outputs) in tasks.iter().zip(outputs) {
+            for (member, rows) in outputs.iter_mut().enumerate() {
+                let head = h * self.group() + member;
+                self.scatter(&mut y, self.heads, head, s.query_row, None, rows);
+            }
+        }
+        y
     }
 
     /// Gradients of q, k and v.
-    fn backward(
+    pub(crate) fn backward(
         &self,
         q: &[f32],
         k: &[f32],
         v: &[f32],
         grad: &[f32],
-    ) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let tasks = self.tasks();
-        let gradients: Result<Vec<HeadGradients>> = tasks
+        let gradients: Vec<HeadGradients> = tasks
             .par_iter()
             .map(|&(s, h)| self.backward_head(q, grad, &self.head(k, v, s, h)))
             .collect();
         let (mut dq, mut dk, mut dv) =
             (vec![0f32; q.len()], vec![0f32; k.len()], vec![0f32; v.len()]);
-        for (&(s, h), mut g) in tasks.iter().zip(gradients?) {
+        for (&(s, h), mut g) in tasks.iter().zip(gradients) {
             for (member, rows) in g.queries.iter_mut().enumerate() {
                 let head = h * self.group() + member;
                 let position = Some(s.first + self.step);
@@ -349,7 +352,7 @@ impl AttentionStep {
                 self.scatter(&mut dv, heads, h, row, None, &mut g.own_values[j - 1]);
             }
         }
-        Ok((dq, dk, dv))
+        (dq, dk, dv)
     }
 }
 
@@ -372,17 +375,7 @@ impl CustomOp3 for AttentionStep {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?);
-        let tasks = self.tasks();
-        let outputs: Result<Vec<_>> =
-            tasks.par_iter().map(|&(s, h)| self.forward_head(q, &self.head(k, v, s, h))).collect();
-        let mut y = vec![0f32; q.len()];
-        for (&(s, h), mut outputs) in tasks.iter().zip(outputs?) {
-            for (member, rows) in outputs.iter_mut().enumerate() {
-                let head = h * self.group() + member;
-                self.scatter(&mut y, self.heads, head, s.query_row, None, rows);
-            }
-        }
+        let y = self.forward(slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -396,7 +389,7 @@ impl CustomOp3 for AttentionStep {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dq, dk, dv) = with_numbers(q, |q| {
             with_numbers(k, |k| {
-                with_numbers(v, |v| with_numbers(grad, |g| self.backward(q, k, v, g)))
+                with_numbers(v, |v| with_numbers(grad, |g| Ok(self.backward(q, k, v, g))))
             })
         })?;
         Ok((

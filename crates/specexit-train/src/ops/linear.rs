@@ -94,7 +94,7 @@ const TASK: usize = 1 << 14;
 const BLOCK: usize = 32;
 
 /// To the nearest bf16, ties to even; like `bf16::from_f32`, but in a form that vectorises.
-fn round(x: f32) -> bf16 {
+pub(super) fn round(x: f32) -> bf16 {
     let bits = x.to_bits();
     let nearest = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
     bf16::from_bits(if x.is_nan() { 0x7fc0 } else { nearest })
@@ -109,7 +109,7 @@ fn rounded(x: &[f32]) -> Vec<bf16> {
 }
 
 /// `[rows, columns]` to `[columns, rows]`, each number passed through `f`.
-fn transposed<T: Copy + Default + Send>(
+pub(super) fn transposed<T: Copy + Default + Send>(
     x: &[f32],
     rows: usize,
     columns: usize,

@@ -7,14 +7,17 @@
 //! repeated.
 
 mod attention;
+mod dense;
 mod linear;
 mod loss;
 mod rms_norm;
+pub(crate) mod rows;
 mod silu_mul;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor};
 
 pub(crate) use attention::{AttentionStep, SequenceRows, attention};
+pub(crate) use dense::Dense;
 pub use linear::Products;
 pub(crate) use linear::{Gemm, Projection};
 pub(crate) use loss::soft_cross_entropy;

@@ -130,10 +130,10 @@ fn restore(
 }
 
 /// Saves everything a run needs to go on.
-pub(crate) fn save_run(path: &Path, params: &[&Param], state: &RunState) -> Result<()> {
+pub(crate) fn save_run<M: Serialize>(path: &Path, params: &[&Param], state: &M) -> Result<()> {
     let mut tensors = Vec::new();
     for p in params {
-        tensors.push((p.name.to_owned(), &p.shape[..], &p.value[..]));
+        tensors.push((p.name.clone().into_owned(), &p.shape[..], &p.value[..]));
         tensors.push((format!("{}.m", p.name), &p.shape[..], &p.m[..]));
         tensors.push((format!("{}.v", p.name), &p.shape[..], &p.v[..]));
     }
@@ -141,10 +141,13 @@ pub(crate) fn save_run(path: &Path, params: &[&Param], state: &RunState) -> Resu
 }
 
 /// Loads a run's state into `params`; `None` when there is no checkpoint.
-pub(crate) fn load_run(path: &Path, params: &mut [&mut Param]) -> Result<Option<RunState>> {
+pub(crate) fn load_run<M: DeserializeOwned>(
+    path: &Path,
+    params: &mut [&mut Param],
+) -> Result<Option<M>> {
     let Some((state, mut tensors)) = load(path)? else { return Ok(None) };
     for p in params {
-        restore(path, &mut tensors, p.name, &mut p.value)?;
+        restore(path, &mut tensors, &p.name, &mut p.value)?;
         restore(path, &mut tensors, &format!("{}.m", p.name), &mut p.m)?;
         restore(path, &mut tensors, &format!("{}.v", p.name), &mut p.v)?;
     }
@@ -154,7 +157,7 @@ pub(crate) fn load_run(path: &Path, params: &mut [&mut Param]) -> Result<Option<
 /// Saves values only: a best state.
 pub(crate) fn save_values(path: &Path, params: &[&Param], step: u64) -> Result<()> {
     let tensors: Vec<_> =
-        params.iter().map(|p| (p.name.to_owned(), &p.shape[..], &p.value[..])).collect();
+        params.iter().map(|p| (p.name.clone().into_owned(), &p.shape[..], &p.value[..])).collect();
     save(path, &tensors, &step)
 }
 
@@ -162,7 +165,7 @@ pub(crate) fn save_values(path: &Path, params: &[&Param], step: u64) -> Result<(
 pub(crate) fn load_values(path: &Path, params: &mut [&mut Param]) -> Result<bool> {
     let Some((_, mut tensors)) = load::<u64>(path)? else { return Ok(false) };
     for p in params {
-        restore(path, &mut tensors, p.name, &mut p.value)?;
+        restore(path, &mut tensors, &p.name, &mut p.value)?;
     }
     Ok(true)
 }
@@ -191,8 +194,11 @@ mod tests {
         assert_eq!(back, p);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let error = load_run(&path, &mut [&mut back]).unwrap_err().to_string();
+        let error = load_run::<RunState>(&path, &mut [&mut back]).unwrap_err().to_string();
         assert!(error.contains("the checkpoint is broken"), "{error}");
-        assert_eq!(load_run(&folder.path().join("none"), &mut [&mut back]).unwrap(), None);
+        assert_eq!(
+            load_run::<RunState>(&folder.path().join("none"), &mut [&mut back]).unwrap(),
+            None
+        );
     }
 }

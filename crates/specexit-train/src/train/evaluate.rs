@@ -43,6 +43,9 @@ pub struct SignalQuality {
     pub mse_of_mean: f64,
     /// Pearson's correlation of prediction and label (of logarithms for remaining length).
     pub correlation: f64,
+    /// Spearman's rank correlation of prediction and label.
+    #[serde(default)]
+    pub rank_correlation: f64,
     /// Labels measured.
     pub labels: usize,
 }
@@ -183,19 +186,44 @@ fn compare(name: &str, loss: f64, pairs: &[(f64, f64)], logarithmic: bool) -> Si
     let mean = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>() / n;
     let mean_label = mean(&|p| p.1);
     let scale = |x: f64| if logarithmic { x.ln_1p() } else { x };
-    let (mx, my) = (mean(&|p| scale(p.0)), mean(&|p| scale(p.1)));
-    let covariance = mean(&|p| (scale(p.0) - mx) * (scale(p.1) - my));
-    let (vx, vy) = (mean(&|p| (scale(p.0) - mx).powi(2)), mean(&|p| (scale(p.1) - my).powi(2)));
-    let spread = (vx * vy).sqrt();
+    let scaled: Vec<(f64, f64)> = pairs.iter().map(|p| (scale(p.0), scale(p.1))).collect();
+    let (predicted, truth): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let ranked: Vec<(f64, f64)> = ranks(&predicted).into_iter().zip(ranks(&truth)).collect();
     SignalQuality {
         signal: name.to_owned(),
         loss: loss / n,
         mse: mean(&|p| (p.0 - p.1).powi(2)),
         mae: mean(&|p| (p.0 - p.1).abs()),
         mse_of_mean: mean(&|p| (mean_label - p.1).powi(2)),
-        correlation: if spread > 0.0 { covariance / spread } else { 0.0 },
+        correlation: pearson(&scaled),
+        rank_correlation: pearson(&ranked),
         labels: pairs.len(),
     }
+}
+
+/// Pearson's correlation; 0 where one side does not vary.
+fn pearson(pairs: &[(f64, f64)]) -> f64 {
+    let n = pairs.len().max(1) as f64;
+    let mean = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>() / n;
+    let (mx, my) = (mean(&|p| p.0), mean(&|p| p.1));
+    let covariance = mean(&|p| (p.0 - mx) * (p.1 - my));
+    let (vx, vy) = (mean(&|p| (p.0 - mx).powi(2)), mean(&|p| (p.1 - my).powi(2)));
+    let spread = (vx * vy).sqrt();
+    if spread > 0.0 { covariance / spread } else { 0.0 }
+}
+
+/// The rank of each number, equal numbers sharing the mean of theirs.
+fn ranks(numbers: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_by(|&a, &b| numbers[a].total_cmp(&numbers[b]));
+    let mut ranks = vec![0.0; numbers.len()];
+    let mut before = 0;
+    for equal in order.chunk_by(|&a, &b| numbers[a] == numbers[b]) {
+        let mean = before as f64 + (equal.len() - 1) as f64 / 2.0;
+        equal.iter().for_each(|&i| ranks[i] = mean);
+        before += equal.len();
+    }
+    ranks
 }
 
 #[cfg(test)]
@@ -218,8 +246,19 @@ mod tests {
         let pairs: Vec<(f64, f64)> = (0..10).map(|i| (f64::from(i), f64::from(i))).collect();
         let quality = compare("progress", 0.0, &pairs, false);
         assert!((quality.correlation - 1.0).abs() < 1e-12);
+        assert!((quality.rank_correlation - 1.0).abs() < 1e-12);
         assert_eq!((quality.mse, quality.mae), (0.0, 0.0));
         assert!(quality.mse_of_mean > 8.0);
         assert_eq!(compare("progress", 0.0, &[], false).correlation, 0.0);
+    }
+
+    #[test]
+    fn ranks_are_shared_by_equal_numbers() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 0.5]), [2.5, 1.0, 2.5, 0.0]);
+        assert_eq!(ranks(&[]), [0.0; 0]);
+        // Any growing function keeps the ranks.
+        let pairs: Vec<(f64, f64)> = (0..9).map(|i| (f64::from(i), f64::from(i).exp())).collect();
+        let quality = compare("remaining", 0.0, &pairs, false);
+        assert!((quality.rank_correlation - 1.0).abs() < 1e-12 && quality.correlation < 0.9);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn head_file(
             tensor.data.extend(basis.fold(&probe.value));
             tensor.shape[0] = tensor.data.len() / shape.taps;
         }
-        tensors.insert(param.name.to_owned(), tensor);
+        tensors.insert(param.name.clone().into_owned(), tensor);
     }
     let full = vocabulary.len() == config.vocab_size;
     HeadFile { config, tensors, d2t: (!full).then(|| vocabulary.to_vec()) }

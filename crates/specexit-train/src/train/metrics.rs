@@ -10,7 +10,7 @@ use crate::error::{Result, TrainError};
 use crate::jsonl::{Appender, Reader};
 
 /// Name of the format in the header.
-const FORMAT: &str = "specexit-metrics";
+pub(crate) const FORMAT: &str = "specexit-metrics";
 /// Version of the format.
 const VERSION: u32 = 1;
 
@@ -61,13 +61,13 @@ pub struct HeldOutMetrics {
 pub(crate) struct MetricsFile(Appender);
 
 impl MetricsFile {
-    /// Opens the file of run `run`, dropping lines of steps after `step`: they will come again.
-    pub(crate) fn open(path: &Path, run: &str, step: u64) -> Result<Self> {
-        let header = json!({"format": FORMAT, "version": VERSION, "run": run});
+    /// Opens the file of run `run`, whose header says `format`, dropping lines of steps after `step`: they will come again.
+    pub(crate) fn open(path: &Path, format: &str, run: &str, step: u64) -> Result<Self> {
+        let header = json!({"format": format, "version": VERSION, "run": run});
         if path.exists() {
             keep_until(path, &header, step)?;
         }
-        Appender::open(path, FORMAT, VERSION, &header, |_: Value| Ok(())).map(Self)
+        Appender::open(path, format, VERSION, &header, |_: Value| Ok(())).map(Self)
     }
 
     /// Appends one line.

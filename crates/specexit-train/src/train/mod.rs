@@ -1,13 +1,13 @@
 //! `train`: labels to a draft head with a signal probe.
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod evaluate;
 mod export;
-mod metrics;
+pub(crate) mod metrics;
 mod options;
 mod report;
 mod run;
-mod schedule;
+pub(crate) mod schedule;
 mod trainer;
 
 #[cfg(test)]
@@ -15,6 +15,6 @@ mod tests;
 
 pub use evaluate::{DraftQuality, Quality, SignalQuality};
 pub use metrics::{HeldOutMetrics, StepMetrics, read_step_metrics};
-pub use options::{LossWeights, TrainOptions};
+pub use options::{LossWeights, Sequences, TrainOptions};
 pub use report::{DataReport, REPORT_FILE, RunReport, TrainReport};
 pub use run::{HEAD_FOLDER, TrainSummary, train};

@@ -31,6 +31,18 @@ pub enum LossWeights {
     },
 }
 
+/// Which texts the draft layer learns from. The signals' labels are the same for both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sequences {
+    /// Whole outputs: the draft also meets what comes after the earliest sufficient cut, which plain
+    /// EAGLE-3 has to draft.
+    #[default]
+    Whole,
+    /// Outputs that end their thought at the earliest sufficient cut.
+    Shortened,
+}
+
 /// What to train, on what, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -55,6 +67,8 @@ pub struct TrainOptions {
     /// Where the weights start.
     pub init: Init,
 
+    /// Which texts the draft layer learns from.
+    pub sequences: Sequences,
     /// Longest training sequence, in tokens; longer ones are cut.
     pub max_length: usize,
     /// Share of the questions held out.
@@ -119,6 +133,7 @@ impl Default for TrainOptions {
             head_dim: None,
             draft_vocab_size: None,
             init: Init::default(),
+            sequences: Sequences::default(),
             max_length: 4096,
             held_out: 0.1,
             batch_tokens: 2048,

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use specexit_exit::TokenId;
 use specexit_kernels::RopeTable;
 use specexit_model::Model;
 use specexit_model::config::inverse_frequencies;
-use specexit_model::hash::sha256_hex;
-use specexit_model::head_file::{HeadConfig, SpecExitConfig, write_atomically};
+use specexit_model::head_file::{HeadConfig, SpecExitConfig};
 
 use super::checkpoint::RunState;
 use super::evaluate::Quality;
@@ -23,7 +22,7 @@ use crate::data::source::{LoadedTarget, TargetSource};
 use crate::data::states::StatesCache;
 use crate::data::vocabulary::draft_vocabulary;
 use crate::error::{Result, TrainError};
-use crate::jsonl::{file_hash, same_header};
+use crate::jsonl::{file_hash, identify};
 use crate::label::{LabelFile, LabelHeader};
 use crate::net::draft::{Draft, DraftShape};
 use crate::net::init::{TargetStart, fresh_params};
@@ -122,7 +121,7 @@ pub(crate) fn train_on(
     let closing: Vec<TokenId> = records.iter().flat_map(|r| r.close_ids.clone()).collect();
     let records = records.into_iter().map(Ok);
     let max_length = options.max_length.min(facts.max_positions);
-    let examples = read_examples(&options.labels, records, &header, max_length)?;
+    let examples = read_examples(&options.labels, records, &header, options.sequences, max_length)?;
     check_tokens(&options.labels, &examples, source.vocab_size())?;
     let (train, held_out) = split(&examples, options.held_out, options.seed)?;
 
@@ -239,8 +238,6 @@ fn check_tokens(path: &Path, examples: &[Example], vocab: usize) -> Result<()> {
 /// Writes `run.json` of a new run or compares it with that of the run found; its hash is the run's
 /// identity.
 fn open_run(options: &TrainOptions, facts: &TargetFacts, labels_hash: &str) -> Result<String> {
-    let path = options.out.join("run.json");
-    let broken = |e: serde_json::Error| TrainError::bad_file(&path, format!("it is broken: {e}"));
     let header = json!({
         "format": FORMAT,
         "version": VERSION,
@@ -249,17 +246,7 @@ fn open_run(options: &TrainOptions, facts: &TargetFacts, labels_hash: &str) -> R
         "labels_hash": labels_hash,
         "options": options.identity(),
     });
-    let text = serde_json::to_vec_pretty(&header).map_err(broken)?;
-    if path.exists() {
-        let found = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
-        let found: Value = serde_json::from_slice(&found).map_err(broken)?;
-        // Through text on both sides, so that numbers are compared as they were written.
-        let header: Value = serde_json::from_slice(&text).map_err(broken)?;
-        same_header(&path, &found, &header)?;
-    } else {
-        write_atomically(&path, &text).map_err(TrainError::io("write", &path))?;
-    }
-    Ok(sha256_hex(&text))
+    identify(&options.out.join("run.json"), &header)
 }
 
 fn draft_shape(

@@ -34,14 +34,14 @@ fn facts() -> TargetFacts {
 fn write_labels(path: &Path, hash: &str) {
     let header = LabelHeader {
         format: "specexit-labels".to_owned(),
-        version: 1,
+        version: 2,
         program: PROGRAM.to_owned(),
         model: ModelId { hash: hash.to_owned(), ..facts().id },
         traces_header: String::new(),
         options: LabelRules::default(),
     };
     let mut file =
-        Appender::open(path, "specexit-labels", 1, &header, |_: LabelRecord| Ok(())).unwrap();
+        Appender::open(path, "specexit-labels", 2, &header, |_: LabelRecord| Ok(())).unwrap();
     for (i, example) in toy_examples(24).into_iter().enumerate() {
         let kept = example.labels.len();
         let thought_end = example.prompt + kept;
@@ -67,6 +67,7 @@ fn write_labels(path: &Path, hash: &str) {
             thought_ids: example.tokens[example.prompt..thought_end].to_vec(),
             close_ids: example.tokens[thought_end..thought_end + 1].to_vec(),
             answer_ids: example.tokens[thought_end + 1..].to_vec(),
+            rest_ids: example.tokens[thought_end..].to_vec(),
         };
         file.append(&record).unwrap();
     }

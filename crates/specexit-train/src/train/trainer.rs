@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::checkpoint::{self, Best, Exact, RunState};
 use super::evaluate::{self, Quality};
-use super::metrics::{HeldOutMetrics, MetricsFile, StepMetrics};
+use super::metrics::{self, HeldOutMetrics, MetricsFile, StepMetrics};
 use super::options::{LossWeights, TrainOptions};
 use super::schedule::Schedule;
 use crate::data::batches::{Loader, epoch_steps};
@@ -93,7 +93,9 @@ impl<S: TargetSource> Trainer<'_, S> {
     pub(crate) fn resume(&mut self) -> Result<()> {
         let path = self.folder.join(LAST);
         let mut params: Vec<&mut Param> = self.params.iter_mut().chain([&mut self.probe]).collect();
-        let Some(state) = checkpoint::load_run(&path, &mut params)? else { return Ok(()) };
+        let Some(state) = checkpoint::load_run::<RunState>(&path, &mut params)? else {
+            return Ok(());
+        };
         if state.run != self.state.run {
             return Err(TrainError::Mismatch {
                 path,
@@ -111,7 +113,8 @@ impl<S: TargetSource> Trainer<'_, S> {
     /// Trains to the end, or until the caller cancels; true when the end was reached.
     pub(crate) fn run(&mut self, progress: &mut dyn Progress) -> Result<bool> {
         let path = self.folder.join(METRICS);
-        let mut metrics = MetricsFile::open(&path, &self.state.run, self.state.step)?;
+        let mut metrics =
+            MetricsFile::open(&path, metrics::FORMAT, &self.state.run, self.state.step)?;
         let total = self.plan.total();
         progress.start("train", "steps", total, self.state.step);
         let mut saved = Instant::now();

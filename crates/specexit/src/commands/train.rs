@@ -43,8 +43,8 @@ fn held_out(quality: &Quality) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "held-out {}: mean absolute error {:.3}, correlation {:.2}",
-            signal.signal, signal.mae, signal.correlation
+            "held-out {}: mean absolute error {:.3}, correlation {:.2}, of ranks {:.2}",
+            signal.signal, signal.mae, signal.correlation, signal.rank_correlation
         );
     }
     text

@@ -25,6 +25,7 @@ impl Train {
             head_dim: shape.head_dim,
             draft_vocab_size: shape.draft_vocab_size,
             init: shape.init.unwrap_or_default(),
+            sequences: data.sequences.unwrap_or_default(),
             max_length: data.max_length,
             held_out: data.held_out,
             batch_tokens: data.batch_tokens,

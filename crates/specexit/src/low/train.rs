@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use clap::Args;
-use specexit_train::{Init, LossWeights, Products, TrainOptions};
+use specexit_train::{Init, LossWeights, Products, Sequences, TrainOptions};
 
 use super::ModelArgs;
 use super::shared::word;
@@ -72,6 +72,10 @@ pub(crate) struct ShapeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
+    /// Whole outputs, or such as are shortened to the earliest sufficient cut: whole or shortened
+    /// [default: whole]
+    #[arg(long, value_name = "KIND", value_parser = word::<Sequences>)]
+    pub(crate) sequences: Option<Sequences>,
     /// Longest training sequence, in tokens
     #[arg(long, value_name = "N", default_value_t = DEFAULT.max_length)]
     pub(crate) max_length: usize,

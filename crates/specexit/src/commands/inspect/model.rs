@@ -1,7 +1,6 @@
 //! What is in a model.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use specexit_model::source::Resolved;
@@ -93,7 +92,11 @@ fn describe_tokenizer(
 /// What kind of tokenizer the files say it is.
 fn family(source: &ModelSource) -> anyhow::Result<Option<String>> {
     Ok(match source.resolve()? {
-        Resolved::Folder(folder) => family_of_json(&folder.join("tokenizer.json")),
+        Resolved::Folder(folder) => {
+            let text = std::fs::read(folder.join("tokenizer.json")).ok();
+            text.and_then(|text| family_of_json(&text))
+        }
+        Resolved::Embedded(files) => family_of_json(files.file("tokenizer.json")?),
         Resolved::Gguf(file) => {
             let (_, metadata) = Weights::open_gguf(&file)?;
             let kind = metadata.text("tokenizer.ggml.model")?;
@@ -103,8 +106,7 @@ fn family(source: &ModelSource) -> anyhow::Result<Option<String>> {
     })
 }
 
-fn family_of_json(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let tokenizer: Value = serde_json::from_str(&text).ok()?;
+fn family_of_json(text: &[u8]) -> Option<String> {
+    let tokenizer: Value = serde_json::from_slice(text).ok()?;
     tokenizer.pointer("/model/type")?.as_str().map(str::to_owned)
 }

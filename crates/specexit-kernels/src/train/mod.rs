@@ -1,0 +1,21 @@
+//! What training needs beside inference: products whose operands change every step, and the
+//! backward of each operation.
+//!
+//! Factors of products are bf16 and sums f32, as in inference. A row of activations is rounded once,
+//! by the operation that makes it ([`Bf16Rows`]); the other factor is packed into [`PairPanels`].
+//! Every sum has one order, whatever the number of threads.
+
+mod attention;
+mod f32_product;
+mod head;
+mod operands;
+mod product;
+mod rows;
+
+pub use attention::CausalShape;
+pub use head::HeadNorms;
+pub use operands::{Bf16Rows, PairPanels};
+
+/// Rows that one task of an operation row by row takes: a fixed number, so that partial sums are
+/// the same with any number of threads.
+const ROWS_PER_TASK: usize = if cfg!(miri) { 2 } else { 64 };

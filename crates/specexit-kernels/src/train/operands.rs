@@ -1,0 +1,261 @@
+//! The two factors of a product.
+
+use half::bf16;
+
+use crate::arena::Buffer;
+use crate::disjoint::Disjoint;
+use crate::kernels::Kernels;
+use crate::linear::round;
+use crate::matrix::BLOCK;
+use crate::simd::{LANES, Simd};
+
+/// Two neighbouring bf16 in one word, the first in the low half: what `vdpbf16ps` multiplies.
+pub(super) type Pair = u32;
+
+/// Columns of a panel.
+pub(super) const PANEL: usize = 2 * LANES;
+
+/// Rows of activations or gradients in bf16, padded with zero columns to a multiple of 32.
+///
+/// A buffer that is reused: an operation that writes it sets its size.
+#[derive(Debug)]
+pub struct Bf16Rows {
+    rows: usize,
+    cols: usize,
+    buffer: Buffer,
+}
+
+impl Default for Bf16Rows {
+    fn default() -> Self {
+        Bf16Rows { rows: 0, cols: 0, buffer: Buffer::new(0) }
+    }
+}
+
+impl Bf16Rows {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns, without padding.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Values from one row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.cols.next_multiple_of(BLOCK)
+    }
+
+    /// Row `row` `[cols]`.
+    ///
+    /// # Panics
+    ///
+    /// If the row does not exist.
+    pub fn row(&self, row: usize) -> &[bf16] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        &self.values()[row * self.stride()..][..self.cols]
+    }
+
+    /// Takes a new size. Values are unspecified afterwards, padding is zero: operations write whole
+    /// rows without their padding, so it stays zero as long as the width stays.
+    pub(super) fn resize(&mut self, rows: usize, cols: usize) {
+        let same = self.cols == cols;
+        (self.rows, self.cols) = (rows, cols);
+        let bytes = rows * self.stride() * size_of::<bf16>();
+        if bytes > self.buffer.len() {
+            self.buffer = Buffer::new(bytes.next_power_of_two());
+        } else if !same {
+            let all = self.buffer.len();
+            self.buffer.slice_mut::<u8>(all).fill(0);
+        }
+    }
+
+    /// All values with their padding.
+    pub(super) fn values(&self) -> &[bf16] {
+        self.buffer.slice(self.rows * self.stride())
+    }
+
+    /// All values with their padding, to write.
+    pub(super) fn values_mut(&mut self) -> &mut [bf16] {
+        let count = self.rows * self.stride();
+        self.buffer.slice_mut(count)
+    }
+
+    /// Rows as pairs of columns, `[rows, stride / 2]`.
+    pub(super) fn pairs(&self) -> &[Pair] {
+        self.buffer.slice(self.rows * self.stride() / 2)
+    }
+}
+
+/// A factor `[k, n]` in panels of 32 columns: for each panel and each pair of consecutive k, the 32
+/// pairs `(value[2 i][column], value[2 i + 1][column])`.
+#[derive(Debug)]
+pub struct PairPanels {
+    pairs: usize,
+    cols: usize,
+    buffer: Buffer,
+}
+
+impl Default for PairPanels {
+    fn default() -> Self {
+        PairPanels { pairs: 0, cols: 0, buffer: Buffer::new(0) }
+    }
+}
+
+impl PairPanels {
+    /// Number of pairs, padding included.
+    pub(super) fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Number of columns, n.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The panel of columns `32 index..`: `[pairs, 32]`.
+    #[inline(always)]
+    pub(super) fn panel(&self, index: usize) -> &[[Pair; LANES]] {
+        let (size, panels) = (2 * self.pairs, self.cols.div_ceil(PANEL));
+        &self.buffer.slice::<[Pair; LANES]>(size * panels)[index * size..][..size]
+    }
+
+    fn resize(&mut self, pairs: usize, cols: usize) {
+        (self.pairs, self.cols) = (pairs, cols);
+        let bytes = cols.next_multiple_of(PANEL) * pairs * size_of::<Pair>();
+        if bytes > self.buffer.len() {
+            self.buffer = Buffer::new(bytes.next_power_of_two());
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [[Pair; PANEL]] {
+        let count = self.cols.div_ceil(PANEL) * self.pairs;
+        self.buffer.slice_mut(count)
+    }
+
+    /// The factor for `x W^T` of a weight `[outputs, inputs]`: k runs over inputs.
+    ///
+    /// # Panics
+    ///
+    /// If `weight` does not have `outputs * inputs` values.
+    pub fn set_transposed(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
+        assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
+        self.fill(inputs, outputs, |i, o| weight[o * inputs + i]);
+    }
+
+    /// The factor for `g W` of a weight `[outputs, inputs]`: k runs over outputs.
+    ///
+    /// # Panics
+    ///
+    /// If `weight` does not have `outputs * inputs` values.
+    pub fn set(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
+        assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
+        self.fill(outputs, inputs, |o, i| weight[o * inputs + i]);
+    }
+
+    /// Inner dimension `k`, padded as [`Bf16Rows`] are, and `n` columns of `value(k, n)`.
+    #[inline(always)]
+    fn fill(&mut self, k: usize, n: usize, value: impl Fn(usize, usize) -> f32) {
+        self.resize(k.next_multiple_of(BLOCK) / 2, n);
+        let pairs = self.pairs;
+        let bits = |i: usize, j: usize| if i < k { u32::from(round(value(i, j))) } else { 0 };
+        for (panel, rows) in self.all_mut().chunks_exact_mut(pairs.max(1)).enumerate() {
+            let first = panel * PANEL;
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = [0; PANEL];
+                for (column, pair) in row.iter_mut().enumerate().take(n - first) {
+                    let j = first + column;
+                    *pair = bits(2 * i, j) | bits(2 * i + 1, j) << 16;
+                }
+            }
+        }
+    }
+}
+
+impl Kernels {
+    /// Rounds `x` `[rows, cols]` to bf16.
+    ///
+    /// # Panics
+    ///
+    /// If `x` is not whole rows.
+    pub fn round_rows(&self, to: &mut Bf16Rows, x: &[f32], cols: usize) {
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "x is not whole rows of {cols}");
+        to.resize(x.len() / cols, cols);
+        let stride = to.stride();
+        self.each_rows(to.values_mut(), stride, |first, to| {
+            let x = &x[first * cols..][..to.len() / stride * cols];
+            dispatch!(
+                self.checked_isa(),
+                round_rows(to: &mut [bf16], x: &[f32], stride: usize, cols: usize)
+            );
+        });
+    }
+
+    /// The factor for `g^T x` of the rows of g or x: k runs over rows.
+    pub fn interleave(&self, to: &mut PairPanels, rows: &Bf16Rows) {
+        to.resize(rows.rows().div_ceil(2), rows.cols());
+        let (pairs, panels) = (to.pairs(), to.cols().div_ceil(PANEL));
+        let (stride, values) = (rows.stride(), rows.values());
+        let to = &Disjoint::new(to.all_mut());
+        // Some consecutive rows of all panels at a time, so that each row is read in order.
+        self.pool().claim(pairs.div_ceil(super::ROWS_PER_TASK), |task| {
+            let first = task * super::ROWS_PER_TASK;
+            let last = pairs.min(first + super::ROWS_PER_TASK);
+            for panel in 0..panels {
+                // SAFETY: each task has its own pairs of each panel.
+                let to = unsafe { to.part(panel * pairs + first..panel * pairs + last) };
+                let from = &values[2 * first * stride + panel * PANEL..];
+                dispatch!(
+                    self.checked_isa(),
+                    interleave_rows(to: &mut [[Pair; PANEL]], from: &[bf16], stride: usize)
+                );
+            }
+        });
+    }
+
+    /// Calls `job(first row, rows)` on groups of rows of `y`, on all threads.
+    pub(super) fn each_rows<T: Send>(
+        &self,
+        y: &mut [T],
+        width: usize,
+        job: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let rows = y.len() / width;
+        let y = &Disjoint::new(y);
+        self.pool().claim(rows.div_ceil(super::ROWS_PER_TASK), |task| {
+            let first = task * super::ROWS_PER_TASK;
+            let last = rows.min(first + super::ROWS_PER_TASK);
+            // SAFETY: each task has its own rows.
+            job(first, unsafe { y.part(first * width..last * width) });
+        });
+    }
+}
+
+#[inline(always)]
+fn round_rows<S: Simd>(_: S, to: &mut [bf16], x: &[f32], stride: usize, cols: usize) {
+    for (to, x) in to.chunks_exact_mut(stride).zip(x.chunks_exact(cols)) {
+        round_into(&mut to[..cols], x);
+    }
+}
+
+/// Rounds value by value.
+#[inline(always)]
+pub(super) fn round_into(to: &mut [bf16], x: &[f32]) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = bf16::from_bits(round(*x));
+    }
+}
+
+#[inline(always)]
+fn interleave_rows<S: Simd>(_: S, to: &mut [[Pair; PANEL]], from: &[bf16], stride: usize) {
+    for (i, to) in to.iter_mut().enumerate() {
+        let even = &from[2 * i * stride..][..PANEL];
+        // The last of an odd number of rows has no partner.
+        let odd = from.get((2 * i + 1) * stride..).and_then(|odd| odd.get(..PANEL));
+        let odd = odd.unwrap_or(&[bf16::ZERO; PANEL]);
+        for j in 0..PANEL {
+            to[j] = u32::from(even[j].to_bits()) | u32::from(odd[j].to_bits()) << 16;
+        }
+    }
+}

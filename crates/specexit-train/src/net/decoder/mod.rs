@@ -1,0 +1,92 @@
+//! A whole decoder with a backward of its own.
+//!
+//! The draft layer of [`super::draft`] is trained on candle's tape. A small model trained from
+//! nothing spends its time elsewhere: its matrices are small, so tensors that are allocated, copied
+//! and taped would cost more than the products. Here forward and backward are written out over
+//! slices, once plainly ([`plain`]) and once on the kernels' training operations ([`fast`]); the tape
+//! version is their twin in the tests.
+
+mod batch;
+mod fast;
+mod plain;
+mod shape;
+
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod twin;
+
+use candle_core::Result;
+
+pub(crate) use batch::TextBatch;
+pub use shape::DecoderShape;
+
+use self::fast::Fast;
+use self::plain::Plain;
+use super::params::Param;
+use crate::ops::Products;
+
+/// A decoder, without its trained tensors: those of [`DecoderShape::tensors`] are passed in.
+pub(crate) enum Decoder {
+    /// With products in f32.
+    Plain(Box<Plain>),
+    /// With products in bf16.
+    Fast(Box<Fast>),
+}
+
+impl Decoder {
+    /// A decoder of this shape.
+    pub(crate) fn new(shape: &DecoderShape, products: Products) -> Self {
+        match products {
+            Products::F32 => Self::Plain(Box::new(Plain::new(shape, products))),
+            Products::Bf16 => Self::Fast(Box::new(Fast::new(shape))),
+        }
+    }
+
+    /// Adds `scale` times the gradient of the batches' summed loss to `grads`, which are laid out
+    /// like the trained tensors, and returns that sum.
+    pub(crate) fn gradients(
+        &mut self,
+        params: &[Param],
+        batches: &[TextBatch],
+        scale: f32,
+        grads: &mut [Vec<f32>],
+    ) -> Result<f64> {
+        match self {
+            Self::Plain(plain) => {
+                let weights = plain.weights(params)?;
+                let mut loss = 0.0;
+                for batch in batches {
+                    let trace = plain.forward(&weights, batch)?;
+                    loss += plain.backward(&weights, batch, trace, scale, grads)?;
+                }
+                Ok(loss)
+            }
+            Self::Fast(fast) => {
+                fast.prepare(params);
+                let mut loss = 0.0;
+                for batch in batches {
+                    fast.forward(params, batch);
+                    loss += fast.backward(params, batch, scale, grads);
+                }
+                Ok(loss)
+            }
+        }
+    }
+
+    /// The batches' summed loss.
+    pub(crate) fn loss(&mut self, params: &[Param], batches: &[TextBatch]) -> Result<f64> {
+        match self {
+            Self::Plain(plain) => {
+                let weights = plain.weights(params)?;
+                batches.iter().map(|batch| plain.loss(&weights, batch)).sum()
+            }
+            Self::Fast(fast) => {
+                fast.prepare(params);
+                Ok(batches.iter().map(|batch| fast.loss(params, batch)).sum())
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The decoder on candle's tape, from operations whose gradients are checked one by one.
+
+use std::sync::Arc;
+
+use candle_core::{Tensor, Var};
+
+use super::shape::{EMBEDDING, LayerTensor};
+use super::*;
+use crate::net::params::Param;
+use crate::ops::check::numbers;
+use crate::ops::with_numbers;
+use crate::ops::{Gemm, Products, Projection, attention, rms_norm, silu_mul, soft_cross_entropy};
+
+pub(super) fn tiny() -> DecoderShape {
+    DecoderShape {
+        vocab_size: 40,
+        hidden_size: 24,
+        intermediate_size: 36,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-6,
+        max_position_embeddings: 64,
+    }
+}
+
+/// Parameters with spread enough that no gradient is tiny.
+pub(super) fn params(shape: &DecoderShape) -> Vec<Param> {
+    let mut params = shape.fresh_params(3);
+    for (i, p) in params.iter_mut().enumerate() {
+        let noise = numbers(50 + i as u64, p.value.len());
+        let spread = if p.decays { 0.3 } else { 0.2 };
+        p.value.iter_mut().zip(noise).for_each(|(v, n)| *v += spread * n);
+    }
+    params
+}
+
+pub(super) fn batch(shape: &DecoderShape) -> TextBatch {
+    let mut batch = TextBatch::default();
+    for (seed, (length, loss_from)) in [(23, 5), (2, 1), (41, 0)].into_iter().enumerate() {
+        let text: Vec<u32> = numbers(seed as u64 + 1, length)
+            .iter()
+            .map(|x| ((x + 1.0) / 2.0 * shape.vocab_size as f32) as u32)
+            .collect();
+        batch.push(&text, loss_from);
+    }
+    batch
+}
+
+/// Summed loss and its gradients.
+fn on_tape(
+    shape: &DecoderShape,
+    params: &[Param],
+    batch: &TextBatch,
+) -> Result<(f64, Vec<Vec<f32>>)> {
+    let decoder = Plain::new(shape, Products::F32);
+    let vars: Vec<Var> = params.iter().map(|p| p.var().unwrap()).collect();
+    let at = |i: usize| vars[i].as_tensor().clone();
+    let linear = |x: &Tensor, w: Tensor| Projection::new(w, &Gemm::Candle)?.apply(x);
+    let (q, kv, hd, eps) = (shape.q(), shape.kv(), shape.head_dim, shape.eps());
+    let rows = batch.rows();
+    let ids = Tensor::new(batch.tokens.as_slice(), &candle_core::Device::Cpu)?;
+    let mut x = at(EMBEDDING).index_select(&ids, 0)?;
+    for layer in 0..shape.num_hidden_layers {
+        let of = |which| at(DecoderShape::index(layer, which));
+        let normed = rms_norm(&x, &of(LayerTensor::InputNorm), eps)?;
+        let qkv = linear(&normed, of(LayerTensor::Qkv))?;
+        let heads = |from: usize, width: usize, which| {
+            let part = qkv.narrow(1, from, width)?.contiguous()?;
+            rms_norm(&part.reshape((rows * width / hd, hd))?, &of(which), eps)?
+                .reshape((rows, width))
+        };
+        let queries = heads(0, q, LayerTensor::QNorm)?;
+        let keys = heads(q, kv, LayerTensor::KNorm)?;
+        let values = qkv.narrow(1, q + kv, kv)?.contiguous()?;
+        let attended = attention(&queries, &keys, &values, decoder.attention(batch))?;
+        x = (x + linear(&attended, of(LayerTensor::O))?)?;
+        let normed = rms_norm(&x, &of(LayerTensor::PostNorm), eps)?;
+        let gate_up = linear(&normed, of(LayerTensor::GateUp))?;
+        let i = shape.intermediate_size;
+        let gate = gate_up.narrow(1, 0, i)?.contiguous()?;
+        let up = gate_up.narrow(1, i, i)?.contiguous()?;
+        x = (x + linear(&silu_mul(&gate, &up)?, of(LayerTensor::Down))?)?;
+    }
+    let ids = Tensor::new(batch.loss_rows.as_slice(), &candle_core::Device::Cpu)?;
+    let last = rms_norm(&x.index_select(&ids, 0)?, &at(shape.final_norm()), eps)?;
+    let logits = linear(&last, at(EMBEDDING))?;
+    let mut probs = vec![0f32; batch.targets.len() * shape.vocab_size];
+    for (row, &target) in probs.chunks_exact_mut(shape.vocab_size).zip(&batch.targets) {
+        row[target as usize] = 1.0;
+    }
+    let count = batch.targets.len();
+    let loss =
+        soft_cross_entropy(&logits, Arc::new(probs), (0..count).collect(), vec![1.0; count])?;
+    let grads = loss.backward()?;
+    let grads = vars.iter().map(|v| with_numbers(grads.get(v).unwrap(), |g| Ok(g.to_vec())));
+    Ok((f64::from(loss.to_scalar::<f32>()?), grads.collect::<Result<_>>()?))
+}
+
+/// The relative difference of two gradients.
+fn relative(found: &[f32], expected: &[f32]) -> f64 {
+    let (mut difference, mut size) = (0f64, 0f64);
+    for (f, e) in found.iter().zip(expected) {
+        difference += f64::from(f - e).powi(2);
+        size += f64::from(*e).powi(2);
+    }
+    (difference / size).sqrt()
+}
+
+/// Summed loss and its gradients, by way of a scale and of gradients that are there already.
+fn by_hand(decoder: &mut Decoder, params: &[Param], batch: &TextBatch) -> (f64, Vec<Vec<f32>>) {
+    let (scale, there) = (4.0, 2.0);
+    let mut grads: Vec<Vec<f32>> = params.iter().map(|p| vec![there; p.value.len()]).collect();
+    let batches = [batch.clone()];
+    let loss = decoder.gradients(params, &batches, scale, &mut grads).unwrap();
+    let forward = decoder.loss(params, &batches).unwrap();
+    assert!((forward - loss).abs() < 1e-9 * loss, "{forward} {loss}");
+    grads.iter_mut().flatten().for_each(|g| *g = (*g - there) / scale);
+    (loss, grads)
+}
+
+#[test]
+fn gradients_are_those_of_the_tape() {
+    let shape = tiny();
+    let (params, batch) = (params(&shape), batch(&shape));
+    let (expected_loss, expected) = on_tape(&shape, &params, &batch).unwrap();
+    // Twice, because buffers are used again.
+    let check = |decoder: &mut Decoder, expected_loss: f64, expected: &[Vec<f32>], tolerance| {
+        for _ in 0..2 {
+            let (loss, grads) = by_hand(decoder, &params, &batch);
+            let off = (loss - expected_loss).abs() / expected_loss;
+            assert!(off < tolerance, "{loss} {expected_loss}");
+            for ((p, found), expected) in params.iter().zip(&grads).zip(expected) {
+                let off = relative(found, expected);
+                assert!(off < tolerance, "{}: {off}", p.name);
+            }
+        }
+    };
+    let plain = |products| Decoder::Plain(Box::new(Plain::new(&shape, products)));
+    check(&mut plain(Products::F32), expected_loss, &expected, 2e-6);
+    let mut fast = Decoder::new(&shape, Products::Bf16);
+    check(&mut fast, expected_loss, &expected, 4e-2);
+    // Where the same factors are rounded, only the order of sums differs.
+    let (rounded_loss, rounded) = by_hand(&mut plain(Products::Bf16), &params, &batch);
+    check(&mut fast, rounded_loss, &rounded, 2e-5);
+}
