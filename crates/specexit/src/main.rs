@@ -3,6 +3,7 @@
 //! What was typed ([`low`]) becomes what is meant ([`high`]), checked and built, before anything
 //! runs; a command ([`commands`]) never sees a raw flag.
 
+mod assets;
 mod commands;
 mod failure;
 mod high;
@@ -29,6 +30,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Compare(args) => commands::compare(high::Compare::new(args)?),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(high::Bench::new(args)?),
-        Command::Demo => commands::demo(),
+        Command::Problems(args) => commands::problems(high::Problems::new(args)?),
+        Command::Pretrain(args) => commands::pretrain(high::Pretrain::new(args)?),
+        Command::Demo(args) => commands::demo(high::Demo::new(args)?),
     }
 }

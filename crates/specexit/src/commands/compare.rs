@@ -2,7 +2,7 @@
 
 use specexit_engine::Engine;
 use specexit_eval::{CompareOptions, Named, Subject, Task, compare as compare_methods, table};
-use specexit_model::{Model, Weights, head_file::HEAD_WEIGHTS};
+use specexit_model::Model;
 use specexit_train::Question;
 
 use crate::high::{self, HeadChoice, PromptStyle, engine};
@@ -35,6 +35,5 @@ fn task(
 }
 
 fn named(head: &HeadChoice) -> anyhow::Result<Named> {
-    let hash = Weights::open_safetensors_file(&head.dir.join(HEAD_WEIGHTS))?.hash();
-    Ok(Named { name: head.name(), hash })
+    Ok(Named { name: head.name(), hash: head.hash()? })
 }

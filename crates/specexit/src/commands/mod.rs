@@ -7,6 +7,8 @@ mod demo;
 mod generate;
 mod inspect;
 mod label;
+mod pretrain;
+mod problems;
 mod train;
 
 pub(crate) use bench::bench;
@@ -16,4 +18,6 @@ pub(crate) use demo::demo;
 pub(crate) use generate::generate;
 pub(crate) use inspect::inspect;
 pub(crate) use label::label;
+pub(crate) use pretrain::pretrain;
+pub(crate) use problems::problems;
 pub(crate) use train::train;

@@ -27,9 +27,11 @@ pub(crate) struct Compare {
 impl Compare {
     pub(crate) fn new(args: low::Compare) -> anyhow::Result<Self> {
         let model = ModelChoice::new(&args.model)?;
-        let head = HeadChoice::new(&args.head)?;
+        let drafts =
+            args.methods.iter().any(|m| !m.starts_with("plain") && !m.starts_with("budget"));
+        let head = HeadChoice::new(&args.head, &model, drafts)?;
         let base = Request {
-            policy: Some(policy(&args.exit)),
+            policy: Some(policy(&args.exit, head.as_ref())),
             draft_tokens: args.draft_tokens.unwrap_or(4),
             ..base(&args.length, sampling(&args.sampling, false)?)?
         };

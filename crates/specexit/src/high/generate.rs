@@ -24,10 +24,12 @@ pub(crate) struct Generate {
 impl Generate {
     pub(crate) fn new(args: low::Generate) -> anyhow::Result<Self> {
         let model = ModelChoice::new(&args.model)?;
-        let head = HeadChoice::new(&args.head)?;
+        let drafts = args.method.is_none_or(|method| method.drafts());
+        let head = HeadChoice::new(&args.head, &model, drafts)?;
         let method = method(args.method, head.as_ref())?;
         let sampling = sampling(&args.sampling, false)?;
-        let request = request(method, args.draft_tokens, &args.exit, &args.length, sampling)?;
+        let (draft_tokens, head_) = (args.draft_tokens, head.as_ref());
+        let request = request(method, head_, draft_tokens, &args.exit, &args.length, sampling)?;
         let prompt = read_prompt(&args)?;
         if prompt.trim().is_empty() {
             return usage("the prompt is empty; give at least one word");

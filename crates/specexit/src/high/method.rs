@@ -22,15 +22,20 @@ pub(crate) fn method(asked: Option<Method>, head: Option<&HeadChoice>) -> anyhow
         Some(head) if method == Method::SpecExit && !head.has_probe => usage(format!(
             "method specexit needs a head with a signal probe, and the one in {} is plain EAGLE-3; \
              use --method eagle3, or train the signals",
-            head.dir.display()
+            head.path().display()
         )),
         _ => Ok(method),
     }
 }
 
-/// The policy that the exit flags describe.
-pub(crate) fn policy(args: &ExitArgs) -> Policy {
-    let mut policy = args.profile.unwrap_or_default().policy();
+/// The policy that the exit flags describe; without a profile it starts from the head's own, where
+/// that has one.
+pub(crate) fn policy(args: &ExitArgs, head: Option<&HeadChoice>) -> Policy {
+    let own = head.and_then(|head| head.policy.clone());
+    let mut policy = match (args.profile, own) {
+        (None, Some(own)) => own,
+        (profile, _) => profile.unwrap_or_default().policy(),
+    };
     let limits = &mut policy.thresholds;
     for (limit, given) in [
         (&mut limits.confidence, args.confidence),
@@ -79,6 +84,7 @@ const DRAFT_TOKENS: usize = 4;
 /// The request that `method` makes of any prompt.
 pub(crate) fn request(
     method: Method,
+    head: Option<&HeadChoice>,
     draft_tokens: Option<usize>,
     exit: &ExitArgs,
     length: &BudgetArgs,
@@ -101,7 +107,7 @@ pub(crate) fn request(
     Ok(Request {
         method,
         draft_tokens: draft_tokens.unwrap_or(DRAFT_TOKENS),
-        policy: (method == Method::SpecExit).then(|| policy(exit)),
+        policy: (method == Method::SpecExit).then(|| policy(exit, head)),
         ..base(length, sampling)?
     })
 }
@@ -137,7 +143,7 @@ mod tests {
     fn made(method: Method, flags: &str) -> anyhow::Result<Request> {
         let args = args(flags);
         let sampling = sampling(&args.sampling, false)?;
-        request(method, args.draft_tokens, &args.exit, &args.length, sampling)
+        request(method, None, args.draft_tokens, &args.exit, &args.length, sampling)
     }
 
     #[test]

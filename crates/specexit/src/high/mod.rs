@@ -3,19 +3,25 @@
 mod bench;
 mod collect;
 mod compare;
+mod demo;
 mod generate;
 mod label;
 mod method;
 mod model;
+mod pretrain;
+mod problems;
 mod prompt;
 mod train;
 
 pub(crate) use bench::Bench;
 pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
+pub(crate) use demo::Demo;
 pub(crate) use generate::Generate;
 pub(crate) use label::Label;
 
-pub(crate) use model::{HeadChoice, ModelChoice, engine};
+pub(crate) use model::{HeadChoice, ModelChoice, engine, source};
+pub(crate) use pretrain::Pretrain;
+pub(crate) use problems::Problems;
 pub(crate) use prompt::PromptStyle;
 pub(crate) use train::Train;

@@ -1,15 +1,19 @@
 //! Which model and which head, and loading them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use specexit_engine::{Engine, EngineOptions};
+use specexit_engine::{Engine, EngineOptions, Policy};
 use specexit_kernels::Precision;
-use specexit_model::head_file::{HEAD_WEIGHTS, HeadConfig, PROBE_ROWS};
-use specexit_model::{DraftHead, Model, ModelSource, Weights};
+use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig, PROBE_ROWS};
+use specexit_model::{DraftHead, Embedded, Model, ModelSource, Weights};
 
+use crate::assets;
 use crate::failure::usage;
 use crate::low::{HeadArgs, ModelArgs};
+
+/// The file in a head's folder that says when its signals end a thought.
+const HEAD_POLICY: &str = "policy.json";
 
 /// A target that can be loaded.
 pub(crate) struct ModelChoice {
@@ -24,10 +28,19 @@ impl ModelChoice {
             return usage("--threads is 0; at least one thread is needed");
         }
         Ok(Self {
-            source: ModelSource::parse(&args.model)?,
+            source: source(&args.model)?,
             threads: args.threads.unwrap_or_else(all_threads),
             precision: if args.f32 { Precision::F32 } else { Precision::Bf16 },
         })
+    }
+
+    /// The model in the program itself, with all threads.
+    pub(crate) fn reference(threads: Option<usize>) -> Self {
+        Self {
+            source: ModelSource::Embedded(assets::REASONER),
+            threads: threads.unwrap_or_else(all_threads),
+            precision: Precision::Bf16,
+        }
     }
 
     pub(crate) fn load(&self) -> anyhow::Result<Model> {
@@ -35,38 +48,96 @@ impl ModelChoice {
     }
 }
 
+/// The model that a user names; `reference` is the one in the program (a folder of that name is
+/// `./reference`).
+pub(crate) fn source(given: &str) -> anyhow::Result<ModelSource> {
+    match given {
+        assets::REFERENCE => Ok(ModelSource::Embedded(assets::REASONER)),
+        path => Ok(ModelSource::parse(path)?),
+    }
+}
+
 fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Where a draft head is.
+enum HeadSource {
+    Folder(PathBuf),
+    Embedded(Embedded),
+}
+
 /// A draft head that can be loaded.
 pub(crate) struct HeadChoice {
-    pub(crate) dir: PathBuf,
+    source: HeadSource,
     /// Whether it predicts signals; read off the file's header before anything large is loaded.
     pub(crate) has_probe: bool,
+    /// When its signals end a thought, where the head says so.
+    pub(crate) policy: Option<Policy>,
     allow_other_target: bool,
 }
 
 impl HeadChoice {
-    pub(crate) fn new(args: &HeadArgs) -> anyhow::Result<Option<Self>> {
-        let Some(dir) = &args.head else { return Ok(None) };
+    /// The head that the flags name. Without a flag the reference model has its own, if `drafts`
+    /// says that one is of use.
+    pub(crate) fn new(
+        args: &HeadArgs,
+        model: &ModelChoice,
+        drafts: bool,
+    ) -> anyhow::Result<Option<Self>> {
+        let embedded = matches!(model.source, ModelSource::Embedded(_));
+        match &args.head {
+            Some(dir) if dir == Path::new(assets::REFERENCE) => {
+                Self::embedded(args.allow_other_target).map(Some)
+            }
+            Some(dir) => Self::folder(dir, args.allow_other_target).map(Some),
+            None if embedded && drafts => Self::embedded(false).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The head in the program itself.
+    pub(crate) fn reference() -> anyhow::Result<Self> {
+        Self::embedded(false)
+    }
+
+    fn embedded(allow_other_target: bool) -> anyhow::Result<Self> {
+        let files = assets::HEAD;
+        let path = |file: &str| files.path().join(file);
+        let config = HeadConfig::from_json(files.text(HEAD_CONFIG)?, &path(HEAD_CONFIG))?;
+        let weights = Weights::from_embedded(&path(HEAD_WEIGHTS), files.file(HEAD_WEIGHTS)?)?;
+        let policy = policy(files.text(HEAD_POLICY)?, &path(HEAD_POLICY))?;
+        Ok(Self {
+            has_probe: has_probe(&config, &weights),
+            source: HeadSource::Embedded(files),
+            policy: Some(policy),
+            allow_other_target,
+        })
+    }
+
+    fn folder(dir: &Path, allow_other_target: bool) -> anyhow::Result<Self> {
         let config = HeadConfig::open(dir)?;
         let weights = dir.join(HEAD_WEIGHTS);
-        let fc = match weights.exists() {
-            true => Weights::open_safetensors_file(&weights)?.shape("fc.weight"),
+        let has_probe = match weights.exists() {
+            true => has_probe(&config, &Weights::open_safetensors_file(&weights)?),
             // Loading says what is missing, and what to do.
-            false => None,
+            false => false,
         };
-        let probe_rows = config.hidden_size + PROBE_ROWS;
-        Ok(Some(Self {
-            dir: dir.clone(),
-            has_probe: fc.is_some_and(|shape| shape.first() == Some(&probe_rows)),
-            allow_other_target: args.allow_other_target,
-        }))
+        let path = dir.join(HEAD_POLICY);
+        let policy = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(policy(&text, &path)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => anyhow::bail!("cannot read {}: {error}", path.display()),
+        };
+        let source = HeadSource::Folder(dir.to_owned());
+        Ok(Self { source, has_probe, policy, allow_other_target })
     }
 
     pub(crate) fn load(&self, model: &Model) -> anyhow::Result<DraftHead> {
-        let head = DraftHead::load(&self.dir, &model.target)?;
+        let head = match &self.source {
+            HeadSource::Folder(dir) => DraftHead::load(dir, &model.target)?,
+            HeadSource::Embedded(files) => DraftHead::load_embedded(files, &model.target)?,
+        };
         let recorded = head.config.specexit.as_ref().filter(|c| !c.target_hash.is_empty());
         if let Some(origin) = recorded
             && origin.target_hash != model.hash
@@ -75,7 +146,7 @@ impl HeadChoice {
             anyhow::bail!(
                 "the draft head in {} belongs to another model: it was trained on {} ({}), and this \
                  is {} ({}); name that model, or use the head anyway with --allow-other-target",
-                self.dir.display(),
+                self.path().display(),
                 origin.target_name,
                 short(&origin.target_hash),
                 model.name,
@@ -85,16 +156,53 @@ impl HeadChoice {
         Ok(head)
     }
 
+    /// Identity of its weights.
+    pub(crate) fn hash(&self) -> anyhow::Result<String> {
+        let path = self.path().join(HEAD_WEIGHTS);
+        Ok(match &self.source {
+            HeadSource::Folder(_) => Weights::open_safetensors_file(&path)?.hash(),
+            HeadSource::Embedded(files) => {
+                Weights::from_embedded(&path, files.file(HEAD_WEIGHTS)?)?.hash()
+            }
+        })
+    }
+
     #[cfg(test)]
     pub(crate) fn for_tests(has_probe: bool) -> Self {
-        Self { dir: "head".into(), has_probe, allow_other_target: false }
+        let source = HeadSource::Folder("head".into());
+        Self { source, has_probe, policy: None, allow_other_target: false }
+    }
+
+    /// The folder that messages name.
+    pub(crate) fn path(&self) -> PathBuf {
+        match &self.source {
+            HeadSource::Folder(dir) => dir.clone(),
+            HeadSource::Embedded(files) => files.path(),
+        }
     }
 
     /// What to call it.
     pub(crate) fn name(&self) -> String {
-        let whole = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
-        whole.file_name().unwrap_or(self.dir.as_os_str()).to_string_lossy().into_owned()
+        match &self.source {
+            HeadSource::Folder(dir) => {
+                let whole = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+                whole.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned()
+            }
+            HeadSource::Embedded(files) => files.name.to_owned(),
+        }
     }
+}
+
+fn has_probe(config: &HeadConfig, weights: &Weights) -> bool {
+    let fc = weights.shape("fc.weight");
+    fc.is_some_and(|shape| shape.first() == Some(&(config.hidden_size + PROBE_ROWS)))
+}
+
+fn policy(text: &str, path: &Path) -> anyhow::Result<Policy> {
+    let policy: Policy = serde_json::from_str(text)
+        .map_err(|e| anyhow::anyhow!("{} is not an exit policy: {e}", path.display()))?;
+    policy.validate().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    Ok(policy)
 }
 
 /// The beginning of a hash: enough to tell two apart.

@@ -8,6 +8,7 @@ use crate::failure::usage;
 use crate::low::PromptArgs;
 
 /// How questions are asked.
+#[derive(Clone)]
 pub(crate) enum PromptStyle {
     /// The text as it is.
     Raw,
@@ -16,11 +17,19 @@ pub(crate) enum PromptStyle {
 }
 
 /// A conversation of one turn.
+#[derive(Clone, Default)]
 pub(crate) struct ChatStyle {
     system: Option<String>,
     suffix: Option<String>,
     enable_thinking: Option<bool>,
     think_open: bool,
+}
+
+impl Default for PromptStyle {
+    /// A conversation as the model's template has it.
+    fn default() -> Self {
+        Self::Chat(ChatStyle::default())
+    }
 }
 
 impl PromptStyle {

@@ -3,9 +3,12 @@
 mod bench;
 mod collect;
 mod compare;
+mod demo;
 mod generate;
 mod inspect;
 mod label;
+mod pretrain;
+mod problems;
 mod shared;
 mod train;
 
@@ -17,9 +20,12 @@ use crate::failure::{Help, UsageError};
 pub(crate) use bench::Bench;
 pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
+pub(crate) use demo::Demo;
 pub(crate) use generate::Generate;
 pub(crate) use inspect::Inspect;
 pub(crate) use label::Label;
+pub(crate) use pretrain::Pretrain;
+pub(crate) use problems::Problems;
 pub(crate) use shared::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs};
 pub(crate) use train::Train;
 
@@ -49,8 +55,9 @@ pub(crate) enum Command {
     Compare(Compare),
     Inspect(Inspect),
     Bench(Bench),
-    /// Say what to run: this version has no built-in model to show
-    Demo,
+    Problems(Problems),
+    Pretrain(Pretrain),
+    Demo(Demo),
 }
 
 impl Cli {

@@ -11,7 +11,8 @@ use specexit_exit::{Profile, Smoothing};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// Target: a folder with config.json and safetensors, a .gguf file, or a hub id (org/name)
+    /// Target: a folder with config.json and safetensors, a .gguf file, a hub id (org/name), or
+    /// reference: the small reasoner inside this program
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: String,
     /// Threads of the kernels [default: all that this process may use]
@@ -26,7 +27,8 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct HeadArgs {
-    /// Draft head: a folder with config.json and model.safetensors
+    /// Draft head: a folder with config.json and model.safetensors [default for the reference model:
+    /// its own]
     #[arg(long, value_name = "DIR")]
     pub(crate) head: Option<PathBuf>,
     /// Use the head although it records another target's weights

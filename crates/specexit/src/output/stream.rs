@@ -36,9 +36,13 @@ pub(crate) enum Shown {
 impl Shown {
     /// On stdout, dimmed where that is a terminal and colours are welcome (<https://no-color.org>).
     pub(crate) fn on_stdout() -> Self {
-        let unwelcome = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if io::stdout().is_terminal() && !unwelcome { Self::Dimmed } else { Self::Plain }
+        if io::stdout().is_terminal() && colours_welcome() { Self::Dimmed } else { Self::Plain }
     }
+}
+
+/// Whether the user has not asked for none (<https://no-color.org>).
+pub(crate) fn colours_welcome() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The parts of a finished output.

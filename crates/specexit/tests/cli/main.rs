@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod demo;
 mod fixture;
 mod generate;
 mod help;

@@ -10,9 +10,9 @@ mod text;
 use std::path::Path;
 
 use serde_json::Value;
-use specexit_model::ModelSource;
 use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS};
 
+use crate::high::source;
 use crate::low::Inspect;
 use crate::output::{print, print_json};
 
@@ -21,7 +21,7 @@ pub(crate) fn inspect(args: &Inspect) -> anyhow::Result<()> {
     let description = match path {
         _ if is_head(path) => head::describe(path)?,
         _ if is_records(path) => records::describe(path)?,
-        _ => model::describe(&ModelSource::parse(&args.path)?)?,
+        _ => model::describe(&source(&args.path)?)?,
     };
     if args.json { print_json(&description) } else { Ok(print(&text::render(&description))?) }
 }
