@@ -1,4 +1,5 @@
 //! Problems and thoughts as their users see them.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{HashMap, HashSet};
 

@@ -30,6 +30,7 @@ impl Example {
         record: &LabelRecord,
         norm: ProgressNorm,
         sequences: Sequences,
+        label_beyond: bool,
         max_length: usize,
     ) -> Option<Self> {
         let mut tokens = match sequences {
@@ -41,7 +42,9 @@ impl Example {
         if record.dropped.is_some() || prompt == 0 || tokens.len() < prompt + 2 {
             return None;
         }
-        let mut labels = record.signal_labels(norm);
+        // A shortened text has no thinking tokens beyond the cut.
+        let beyond = label_beyond && sequences == Sequences::Whole;
+        let mut labels = record.signal_labels(norm, beyond);
         // The last token's state is not stored: nothing after it is drafted.
         labels.truncate(tokens.len() - prompt - 2);
         Some(Self { question: record.id.clone(), tokens, prompt, labels })
@@ -69,12 +72,13 @@ pub(crate) fn read_examples(
     records: impl Iterator<Item = Result<LabelRecord>>,
     header: &LabelHeader,
     sequences: Sequences,
+    label_beyond: bool,
     max_length: usize,
 ) -> Result<Vec<Example>> {
     let norm = header.options.progress_norm;
     let mut examples = Vec::new();
     for record in records {
-        examples.extend(Example::of(&record?, norm, sequences, max_length));
+        examples.extend(Example::of(&record?, norm, sequences, label_beyond, max_length));
     }
     if examples.is_empty() {
         return Err(TrainError::NoData(format!(

@@ -151,19 +151,24 @@ impl LabelRecord {
 
     /// Labels of the kept thinking tokens (arXiv 2509.24248). With i the 1-based index of a token:
     /// remaining = n - i, progress = i/n or i/N, confidence that of the enclosing paragraph.
-    pub(crate) fn signal_labels(&self, norm: ProgressNorm) -> Vec<SignalLabel> {
+    ///
+    /// With `beyond` the thinking tokens after n have labels too: nothing remains to be thought there,
+    /// so remaining = 0, and progress stays 1 or goes on to N/N. The article drops these tokens; then
+    /// nothing says what the signals are where an exit was missed.
+    pub(crate) fn signal_labels(&self, norm: ProgressNorm, beyond: bool) -> Vec<SignalLabel> {
         let whole = match norm {
             ProgressNorm::Cut => self.kept,
             ProgressNorm::Full => self.full,
         };
         let mut cuts = self.cuts.iter().peekable();
-        (1..=self.kept)
+        let last = if beyond { self.full } else { self.kept };
+        (1..=last)
             .map(|i| {
                 while cuts.next_if(|cut| cut.at < i).is_some() {}
                 SignalLabel {
                     confidence: cuts.peek().and_then(|c| c.confidence).unwrap_or(f32::NAN),
-                    progress: i as f32 / whole as f32,
-                    remaining: (self.kept - i) as f32,
+                    progress: (i as f32 / whole as f32).min(1.0),
+                    remaining: self.kept.saturating_sub(i) as f32,
                 }
             })
             .collect()
@@ -222,14 +227,19 @@ mod tests {
             answer_ids: vec![7],
             rest_ids: vec![8, 9, 8, 9, 6, 7],
         };
-        let labels = record.signal_labels(ProgressNorm::Cut);
+        let labels = record.signal_labels(ProgressNorm::Cut, false);
         let of = |f: fn(&SignalLabel) -> f32| labels.iter().map(f).collect::<Vec<f32>>();
         assert_eq!(of(|l| l.remaining), [3.0, 2.0, 1.0, 0.0]);
         assert_eq!(of(|l| l.progress), [0.25, 0.5, 0.75, 1.0]);
         assert!(labels[0].confidence.is_nan());
         assert_eq!(of(|l| l.confidence)[1..], [0.25, 0.25, 0.75]);
-        let full = record.signal_labels(ProgressNorm::Full);
-        assert_eq!(full[3].progress, 0.5);
+        let full = record.signal_labels(ProgressNorm::Full, false);
+        assert_eq!((full.len(), full[3].progress), (4, 0.5));
+        let beyond = record.signal_labels(ProgressNorm::Cut, true);
+        assert_eq!(beyond[1..4], labels[1..4]);
+        assert_eq!((beyond.len(), beyond[7].progress, beyond[7].remaining), (8, 1.0, 0.0));
+        assert!(beyond[7].confidence.is_nan());
+        assert_eq!(record.signal_labels(ProgressNorm::Full, true)[5].progress, 0.75);
         assert_eq!(record.shortened(), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(record.whole(), [1, 2, 3, 4, 5, 8, 9, 8, 9, 6, 7]);
     }

@@ -69,6 +69,9 @@ pub struct TrainOptions {
 
     /// Which texts the draft layer learns from.
     pub sequences: Sequences,
+    /// Label the thinking tokens after the earliest sufficient cut too: progress 1, remaining 0. Only
+    /// whole outputs have any.
+    pub label_beyond: bool,
     /// Longest training sequence, in tokens; longer ones are cut.
     pub max_length: usize,
     /// Share of the questions held out.
@@ -134,6 +137,7 @@ impl Default for TrainOptions {
             draft_vocab_size: None,
             init: Init::default(),
             sequences: Sequences::default(),
+            label_beyond: false,
             max_length: 4096,
             held_out: 0.1,
             batch_tokens: 2048,

@@ -121,7 +121,14 @@ pub(crate) fn train_on(
     let closing: Vec<TokenId> = records.iter().flat_map(|r| r.close_ids.clone()).collect();
     let records = records.into_iter().map(Ok);
     let max_length = options.max_length.min(facts.max_positions);
-    let examples = read_examples(&options.labels, records, &header, options.sequences, max_length)?;
+    let examples = read_examples(
+        &options.labels,
+        records,
+        &header,
+        options.sequences,
+        options.label_beyond,
+        max_length,
+    )?;
     check_tokens(&options.labels, &examples, source.vocab_size())?;
     let (train, held_out) = split(&examples, options.held_out, options.seed)?;
 

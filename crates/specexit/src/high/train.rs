@@ -26,6 +26,7 @@ impl Train {
             draft_vocab_size: shape.draft_vocab_size,
             init: shape.init.unwrap_or_default(),
             sequences: data.sequences.unwrap_or_default(),
+            label_beyond: data.label_beyond,
             max_length: data.max_length,
             held_out: data.held_out,
             batch_tokens: data.batch_tokens,

@@ -76,6 +76,9 @@ pub(crate) struct DataArgs {
     /// [default: whole]
     #[arg(long, value_name = "KIND", value_parser = word::<Sequences>)]
     pub(crate) sequences: Option<Sequences>,
+    /// Label the thinking tokens after the earliest sufficient cut too: progress 1, remaining 0
+    #[arg(long)]
+    pub(crate) label_beyond: bool,
     /// Longest training sequence, in tokens
     #[arg(long, value_name = "N", default_value_t = DEFAULT.max_length)]
     pub(crate) max_length: usize,
