@@ -19,5 +19,5 @@ model="$out/reasoner/model"
 
 # 3. The head.
 "$specexit" train --model "$model" --labels "$out/labels.jsonl" --out "$out/head" \
-  --epochs 3 --probe-epochs 20 --lr 0.0015 --probe-lr 0.002
+  --epochs 3 --probe-epochs 20 --lr 0.0015 --probe-lr 0.002 --label-beyond
 cp "$recipe/policy.json" "$out/head/head/policy.json"
