@@ -46,7 +46,7 @@ fn the_same_seed_shows_the_same_problems() {
 
 #[test]
 fn the_reference_model_answers_and_brings_its_own_head() {
-    let question = "Solve for x: 3x + 5 = 26.";
+    let question = "Solve for k: 5k + 3 = 28.";
     let generate = |flags: &[&str]| -> Value {
         let args = [&["generate", "--model", "reference", "--json"], flags, &[question]].concat();
         json(&args)
@@ -56,7 +56,7 @@ fn the_reference_model_answers_and_brings_its_own_head() {
     assert_eq!(short["exit"]["reason"], "signals");
     assert!(whole["head"].is_null());
     for output in [&short, &whole] {
-        assert_eq!(output["answer"], "The answer is 7.", "{output}");
+        assert_eq!(output["answer"], "The answer is 5.", "{output}");
     }
 }
 
