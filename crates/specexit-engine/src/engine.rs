@@ -404,7 +404,8 @@ impl Engine {
     }
 }
 
-/// Where in a thought a rendered prompt leaves off, read from how its text ends.
+/// Where in a thought a rendered prompt leaves off, read from how its text ends: right after an opening
+/// marker, after a closing one (templates with thinking switched off write both), or before any.
 pub fn phase_of_prompt(prompt: &str, markers: &Markers) -> Phase {
     let text = prompt.trim_end().as_bytes();
     if text.ends_with(&markers.open) {

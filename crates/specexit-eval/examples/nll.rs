@@ -6,7 +6,7 @@
 //! Every line of IDS.jsonl is `{"id": …, "token_ids": [...], "start": n}`; the tokens from index
 //! `start` on (at least 1) are scored, in natural logs. Prints JSON: `mean_nll` over all scored
 //! tokens, and per item its `id`, `nll` (mean), `sum` and `tokens`.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "printing is what it does")]
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -3,6 +3,8 @@
 //! `plain`, `eagle3`, `specexit`, `specexit:paper`, `specexit:confidence=0.9:remaining=off`,
 //! `budget:256`, `random:0.2`: a decoding method, then a profile or settings, each after a colon.
 
+use std::str::FromStr;
+
 use serde_json::{Value, json};
 use specexit_engine::{Method, Policy, Request};
 use specexit_exit::{Profile, RandomExit, Smoothing};
@@ -37,26 +39,22 @@ impl MethodSpec {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
         let mut request = base.clone();
+        let shorthand = || unknown(format!("expected {METHOD_SYNTAX}"));
         if name == "budget" {
-            let tokens =
-                parts.next().and_then(|n| n.parse().ok()).filter(|_| parts.next().is_none());
-            let budget = tokens.ok_or_else(|| unknown(format!("expected {METHOD_SYNTAX}")))?;
             request.method = Method::Plain;
             request.policy = None;
-            request.thinking_budget = Some(budget);
+            request.thinking_budget = Some(sole(parts).ok_or_else(shorthand)?);
             return Ok(Self { name: text.to_owned(), request });
         }
         if name == "random" {
-            let rate = parts.next().and_then(|p| p.parse().ok()).filter(|_| parts.next().is_none());
-            let rate = rate.filter(|rate| (0.0..=1.0).contains(rate));
-            let rate = rate.ok_or_else(|| unknown(format!("expected {METHOD_SYNTAX}")))?;
+            let rate = sole(parts).filter(|rate| (0.0..=1.0).contains(rate));
             let mut policy = base.policy.clone().unwrap_or_else(|| Profile::Default.policy());
-            policy.random = Some(RandomExit { rate, seed: 0 });
+            policy.random = Some(RandomExit { rate: rate.ok_or_else(shorthand)?, seed: 0 });
             request.method = Method::SpecExit;
             request.policy = Some(policy);
             return Ok(Self { name: text.to_owned(), request });
         }
-        request.method = name.parse().map_err(|_| unknown(format!("expected {METHOD_SYNTAX}")))?;
+        request.method = name.parse().map_err(|_| shorthand())?;
         let mut policy = (request.method == Method::SpecExit)
             .then(|| base.policy.clone().unwrap_or_else(|| Profile::Default.policy()));
         for (place, part) in parts.enumerate() {
@@ -104,6 +102,12 @@ impl MethodSpec {
             "sampling": r.sampling,
         })
     }
+}
+
+/// The only part that is left, if it is one and can be read.
+fn sole<'a, T: FromStr>(mut parts: impl Iterator<Item = &'a str>) -> Option<T> {
+    let only = parts.next()?;
+    if parts.next().is_some() { None } else { only.parse().ok() }
 }
 
 /// Changes one setting of a policy.

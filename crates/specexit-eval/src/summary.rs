@@ -80,7 +80,13 @@ impl Summary {
 /// One summary per method, in the order of `methods`.
 #[must_use]
 pub fn summarise(methods: &[&str], records: &[Record]) -> Vec<Summary> {
-    let of = |method: &str| records.iter().filter(|r| r.method == method).collect::<Vec<_>>();
+    summaries(methods, &records.iter().collect::<Vec<_>>())
+}
+
+fn summaries(methods: &[&str], records: &[&Record]) -> Vec<Summary> {
+    let of = |method: &str| {
+        records.iter().copied().filter(|r| r.method == method).collect::<Vec<&Record>>()
+    };
     let reference = methods.contains(&REFERENCE).then(|| of(REFERENCE));
     let compared = |method: &str| reference.as_deref().filter(|_| method != REFERENCE);
     methods.iter().map(|method| Summary::new(method, &of(method), compared(method))).collect()
@@ -89,13 +95,13 @@ pub fn summarise(methods: &[&str], records: &[Record]) -> Vec<Summary> {
 /// One summary per method for each group of questions, groups in alphabetical order.
 #[must_use]
 pub fn by_group(methods: &[&str], records: &[Record]) -> BTreeMap<String, Vec<Summary>> {
-    let mut groups: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<&Record>> = BTreeMap::new();
     for record in records {
         if let Some(group) = &record.group {
-            groups.entry(group.clone()).or_default().push(record.clone());
+            groups.entry(group.clone()).or_default().push(record);
         }
     }
-    groups.into_iter().map(|(group, of)| (group, summarise(methods, &of))).collect()
+    groups.into_iter().map(|(group, of)| (group, summaries(methods, &of))).collect()
 }
 
 /// Accuracy of `records` less that of `reference`, question by question.

@@ -41,6 +41,15 @@ impl Buffer {
         Buffer { start, layout }
     }
 
+    /// Makes room for `bytes`: what was in it is lost if it was smaller. Says whether it was.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let smaller = self.len() < bytes;
+        if smaller {
+            *self = Buffer::new(bytes.next_power_of_two());
+        }
+        smaller
+    }
+
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.layout.size()

@@ -1,7 +1,7 @@
 //! Prompts against those that transformers renders: own templates (committed) and those of real
 //! models (fetched; only hashes of their renderings are committed).
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,6 @@
 //! Configs: what is read from real ones, and what is said about unusable ones.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::path::{Path, PathBuf};
 

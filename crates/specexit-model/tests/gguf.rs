@@ -1,6 +1,6 @@
 //! GGUF files against the safetensors they were made from, the `gguf` package and transformers.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

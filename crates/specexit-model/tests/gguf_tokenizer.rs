@@ -1,7 +1,7 @@
 //! Tokenizers rebuilt from GGUF metadata that is written here: SentencePiece, flags, and what is said
 //! about unusable metadata.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use specexit_model::weights::{GgufMetadata, Weights};
 use specexit_model::{ChatTemplate, ModelConfig, ModelError, Tokenizer};

@@ -3,7 +3,7 @@
 //!
 //! `SPECEXIT_FUZZ_EFFORT=50 cargo test -p specexit-model --test hostile` tries fifty times as much.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! safetensors files: what is read from sound ones, and what is said about the others.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use specexit_problems::{Difficulty, Problems, Split, ThoughtRules};
 
-#[allow(clippy::print_stdout)]
+#[allow(clippy::print_stdout, reason = "printing is what it does")]
 fn main() {
     let problems = Problems::new(&[], Difficulty::MIN..=Difficulty::MAX, Split::Train, 0);
     for (seed, problem) in problems.take(16).enumerate() {

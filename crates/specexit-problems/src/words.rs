@@ -40,7 +40,7 @@ impl Story {
         while events.len() <= usize::from(difficulty) {
             let event = Self::event(now, dice);
             let mut work = Work::new(None);
-            let next = Self::step(&mut work, "", "", event, now);
+            let next = Self::step(&mut work, "", event, now);
             if work.valid && next > 0 {
                 events.push(event);
                 now = next;
@@ -79,20 +79,19 @@ impl Story {
         }
     }
 
-    /// Writes an event's lines; `told` is how they begin.
-    fn step(work: &mut Work, told: &str, so: &str, event: Event, now: i64) -> i64 {
-        let before = format!("{told}{so}");
+    /// Writes an event's lines; `before` is how they begin.
+    fn step(work: &mut Work, before: &str, event: Event, now: i64) -> i64 {
         match event {
             Event::Buys(n) | Event::Finds(n) | Event::Given(n) => {
-                work.calc(&before, now, Op::Add, n, ".")
+                work.calc(before, now, Op::Add, n, ".")
             }
             Event::Loses(n) | Event::Sells(n) | Event::GivesAway(n) => {
-                work.calc(&before, now, Op::Sub, n, ".")
+                work.calc(before, now, Op::Sub, n, ".")
             }
-            Event::Doubles => work.calc(&before, now, Op::Mul, 2, "."),
-            Event::Triples => work.calc(&before, now, Op::Mul, 3, "."),
+            Event::Doubles => work.calc(before, now, Op::Mul, 2, "."),
+            Event::Triples => work.calc(before, now, Op::Mul, 3, "."),
             Event::Boxes { boxes, each } => {
-                let more = work.calc(&before, boxes, Op::Mul, each, ".");
+                let more = work.calc(before, boxes, Op::Mul, each, ".");
                 work.calc("Together that is ", now, Op::Add, more, ".")
             }
         }
@@ -121,7 +120,7 @@ impl Story {
         ));
         let mut now = self.start;
         for event in &self.events {
-            now = Self::step(work, &self.told(*event), ", so ", *event, now);
+            now = Self::step(work, &format!("{}, so ", self.told(*event)), *event, now);
         }
         now.to_string()
     }

@@ -1,5 +1,5 @@
 //! Problems and thoughts as their users see them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::collections::{HashMap, HashSet};
 

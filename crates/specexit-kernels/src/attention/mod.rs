@@ -139,9 +139,7 @@ fn share_chunks(
     call: &Call<'_>,
     parts: usize,
 ) {
-    if scratch.len() < parts * size_of::<f32>() {
-        *scratch = Buffer::new((parts * size_of::<f32>()).next_power_of_two());
-    }
+    scratch.grow(parts * size_of::<f32>());
     let parts = scratch.slice_mut::<f32>(parts);
     let runs_of = |block: &Block<'_>| block.chunks().min(2 * pool.threads());
     let runs = call.blocks().map(|block| runs_of(&block)).sum();

@@ -72,9 +72,7 @@ pub(crate) fn linear(
     let blocks = m * w.blocks_per_row();
     let pair_products = precision == Precision::Bf16 && isa.get() == Isa::Avx512Bf16;
     let block_bytes = BLOCK * if pair_products { 2 } else { 4 };
-    if scratch.len() < blocks * block_bytes {
-        *scratch = Buffer::new((blocks * block_bytes).next_power_of_two());
-    }
+    scratch.grow(blocks * block_bytes);
     let work = (m + 8) * rows * cols;
     let tiles = rows.div_ceil(ROW_MULTIPLE);
     let threads = if work < INLINE_WORK { 1 } else { pool.threads().min(tiles) };

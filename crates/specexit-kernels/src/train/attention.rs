@@ -175,9 +175,7 @@ impl Kernels {
 }
 
 fn sized(scratch: &mut crate::arena::Buffer, len: usize) -> &mut [f32] {
-    if scratch.len() < len * size_of::<f32>() {
-        *scratch = crate::arena::Buffer::new((len * size_of::<f32>()).next_power_of_two());
-    }
+    scratch.grow(len * size_of::<f32>());
     scratch.slice_mut(len)
 }
 

@@ -63,9 +63,7 @@ impl Bf16Rows {
         let same = self.cols == cols;
         (self.rows, self.cols) = (rows, cols);
         let bytes = rows * self.stride() * size_of::<bf16>();
-        if bytes > self.buffer.len() {
-            self.buffer = Buffer::new(bytes.next_power_of_two());
-        } else if !same {
+        if !self.buffer.grow(bytes) && !same {
             let all = self.buffer.len();
             self.buffer.slice_mut::<u8>(all).fill(0);
         }
@@ -124,9 +122,7 @@ impl PairPanels {
     fn resize(&mut self, pairs: usize, cols: usize) {
         (self.pairs, self.cols) = (pairs, cols);
         let bytes = cols.next_multiple_of(PANEL) * pairs * size_of::<Pair>();
-        if bytes > self.buffer.len() {
-            self.buffer = Buffer::new(bytes.next_power_of_two());
-        }
+        self.buffer.grow(bytes);
     }
 
     fn all_mut(&mut self) -> &mut [[Pair; PANEL]] {

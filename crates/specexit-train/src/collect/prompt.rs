@@ -1,5 +1,6 @@
 //! From a question to the tokens the target reads.
 
+use specexit_engine::phase_of_prompt;
 use specexit_exit::{Markers, Phase, TokenId};
 use specexit_model::{Message, Model, RenderOptions};
 
@@ -45,7 +46,7 @@ pub(crate) fn render(
             format!("{system}{user}\n\n")
         }
     };
-    let mut phase = phase_of(&text, markers);
+    let mut phase = phase_of_prompt(&text, markers);
     if rules.think_open && phase == Phase::Before {
         text.push_str(&String::from_utf8_lossy(&markers.open));
         text.push('\n');
@@ -54,17 +55,4 @@ pub(crate) fn render(
     // Templates write the start token themselves; without one the tokenizer adds it.
     let ids = model.tokenizer.encode(&text, model.chat_template.is_none())?;
     Ok(Prompt { text, ids, phase })
-}
-
-/// Where in a thought a prompt ends: right after an opening marker, after a closing one (templates
-/// with thinking switched off write both), or before any.
-fn phase_of(prompt: &str, markers: &Markers) -> Phase {
-    let text = prompt.trim_end().as_bytes();
-    if text.ends_with(&markers.open) {
-        Phase::Thinking
-    } else if text.ends_with(&markers.close) {
-        Phase::Answer
-    } else {
-        Phase::Before
-    }
 }

@@ -42,9 +42,7 @@ impl Example {
         if record.dropped.is_some() || prompt == 0 || tokens.len() < prompt + 2 {
             return None;
         }
-        // A shortened text has no thinking tokens beyond the cut.
-        let beyond = label_beyond && sequences == Sequences::Whole;
-        let mut labels = record.signal_labels(norm, beyond);
+        let mut labels = record.signal_labels(norm, label_beyond);
         // The last token's state is not stored: nothing after it is drafted.
         labels.truncate(tokens.len() - prompt - 2);
         Some(Self { question: record.id.clone(), tokens, prompt, labels })

@@ -1,9 +1,8 @@
 //! RMS norm with a learned scale.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
-use super::{ROWS_PER_TASK, dot, slice, tensor, with_numbers};
+use super::{rows, slice, tensor, with_numbers};
 
 /// `x / sqrt(mean(x^2) + eps) * weight`, row by row; `x` is `[rows, width]`.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
@@ -12,13 +11,6 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> 
 
 struct RmsNorm {
     eps: f32,
-}
-
-impl RmsNorm {
-    /// `1 / sqrt(mean(x^2) + eps)`.
-    fn inverse(&self, x: &[f32]) -> f32 {
-        1.0 / (dot(x, x) / x.len() as f32 + self.eps).sqrt()
-    }
 }
 
 impl CustomOp2 for RmsNorm {
@@ -34,17 +26,8 @@ impl CustomOp2 for RmsNorm {
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (slice(s1, l1)?, slice(s2, l2)?);
-        let width = weight.len();
         let mut y = vec![0f32; x.len()];
-        let task = ROWS_PER_TASK * width;
-        y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                let inverse = self.inverse(x);
-                for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                    *y = x * inverse * w;
-                }
-            }
-        });
+        rows::norm(&mut y, x, weight, self.eps);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -63,35 +46,10 @@ impl CustomOp2 for RmsNorm {
 }
 
 impl RmsNorm {
-    /// With k the inverse and n the width: `dx = g w k - x k^3 sum(g w x) / n`, `dw = sum_rows g x k`.
+    /// Gradients of x and of the weight.
     fn backward(&self, x: &[f32], weight: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let width = weight.len();
-        let mut dx = vec![0f32; x.len()];
-        let task = ROWS_PER_TASK * width;
-        let tasks = dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(grad.par_chunks(task));
-        let partial: Vec<Vec<f32>> = tasks
-            .map(|((dx, x), g)| {
-                let mut dw = vec![0f32; width];
-                let mut gw = vec![0f32; width];
-                let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width));
-                for ((dx, x), g) in rows.zip(g.chunks_exact(width)) {
-                    let k = self.inverse(x);
-                    for ((gw, g), w) in gw.iter_mut().zip(g).zip(weight) {
-                        *gw = g * w;
-                    }
-                    let c = dot(&gw, x) * k * k * k / width as f32;
-                    for i in 0..width {
-                        dx[i] = gw[i] * k - x[i] * c;
-                        dw[i] += g[i] * x[i] * k;
-                    }
-                }
-                dw
-            })
-            .collect();
-        let mut dw = vec![0f32; width];
-        for part in &partial {
-            dw.iter_mut().zip(part).for_each(|(sum, p)| *sum += p);
-        }
+        let (mut dx, mut dw) = (vec![0f32; x.len()], vec![0f32; weight.len()]);
+        rows::norm_backward(&mut dx, &mut dw, grad, x, weight, self.eps);
         (dx, dw)
     }
 }

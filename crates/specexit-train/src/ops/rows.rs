@@ -22,7 +22,8 @@ fn inverse(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
-/// `dx += dnorm/dx g` and `dw += dnorm/dw g` of [`norm`].
+/// `dx += dnorm/dx g` and `dw += dnorm/dw g` of [`norm`]: with k the inverse root mean square and n the
+/// width, `g w k - x k^3 sum(g w x) / n` and `sum_rows g x k`.
 pub(crate) fn norm_backward(
     dx: &mut [f32],
     dw: &mut [f32],
@@ -58,7 +59,8 @@ pub(crate) fn norm_backward(
     }
 }
 
-fn sigmoid(x: f32) -> f32 {
+/// `1 / (1 + exp(-x))`
+pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::rows::sigmoid;
 use super::{slice, tensor, with_numbers};
 
 /// `silu(gate) * up`, element by element, with `silu(x) = x / (1 + exp(-x))`.
@@ -14,10 +15,6 @@ pub(crate) fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 const TASK: usize = 1 << 14;
 
 struct SiluMul;
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
 
 impl CustomOp2 for SiluMul {
     fn name(&self) -> &'static str {

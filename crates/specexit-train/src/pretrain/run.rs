@@ -114,15 +114,7 @@ impl Trainer<'_> {
         let Some(state) = checkpoint::load_run::<State>(&path, &mut params)? else {
             return Ok(());
         };
-        if state.run != self.state.run {
-            return Err(TrainError::Mismatch {
-                path,
-                field: "run".to_owned(),
-                found: state.run,
-                expected: self.state.run.clone(),
-                advice: "the checkpoint belongs to another run; choose another folder".to_owned(),
-            });
-        }
+        checkpoint::same_run(&path, state.run.clone(), &self.state.run)?;
         self.state = state;
         Ok(())
     }
@@ -216,16 +208,7 @@ impl Trainer<'_> {
     }
 
     fn check(&self, number: f64, what: &str) -> Result<()> {
-        if number.is_finite() {
-            return Ok(());
-        }
-        let last = self.options.out.join(LAST);
-        let kept = if last.exists() {
-            format!("the checkpoint {}", last.display())
-        } else {
-            "nothing (no checkpoint was due yet)".to_owned()
-        };
-        Err(TrainError::Diverged { step: self.state.step + 1, what: what.to_owned(), kept })
+        checkpoint::finite(number, what, self.state.step + 1, &self.options.out.join(LAST))
     }
 }
 

@@ -100,17 +100,22 @@ impl ReasonerCorpus {
     }
 }
 
+/// The libraries refuse no text of ours. Should they ever, an empty one stands in its place, which
+/// `pretrain` refuses by its number.
+fn or_empty(sample: Result<Sample>) -> Sample {
+    sample.unwrap_or(Sample { tokens: Vec::new(), loss_from: 0 })
+}
+
 impl Corpus for ReasonerCorpus {
     fn sample(&self, index: u64, progress: f64) -> Sample {
-        // The libraries refuse no text of ours; should they ever, the text is left out.
-        self.draw(index, progress).unwrap_or(Sample { tokens: Vec::new(), loss_from: 0 })
+        or_empty(self.draw(index, progress))
     }
 
     fn held_out(&self) -> Vec<Sample> {
         let levels = Difficulty::MIN..=Difficulty::MAX;
         let problems = Problems::new(&[], levels, Split::Calibration, self.recipe.seed);
         let texts = problems.take(HELD_OUT).enumerate();
-        texts.filter_map(|(i, p)| self.write(&p, &ThoughtRules::default(), i as u64).ok()).collect()
+        texts.map(|(i, p)| or_empty(self.write(&p, &ThoughtRules::default(), i as u64))).collect()
     }
 
     fn hash(&self) -> String {

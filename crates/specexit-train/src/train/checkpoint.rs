@@ -154,6 +154,33 @@ pub(crate) fn load_run<M: DeserializeOwned>(
     Ok(Some(state))
 }
 
+/// Refuses the checkpoint of another run than `expected`.
+pub(crate) fn same_run(path: &Path, found: String, expected: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(TrainError::Mismatch {
+        path: path.to_owned(),
+        field: "run".to_owned(),
+        found,
+        expected: expected.to_owned(),
+        advice: "the checkpoint belongs to another run; choose another folder".to_owned(),
+    })
+}
+
+/// Refuses a number of step `step` that is not finite, and says what the checkpoint `last` keeps.
+pub(crate) fn finite(number: f64, what: &str, step: u64, last: &Path) -> Result<()> {
+    if number.is_finite() {
+        return Ok(());
+    }
+    let kept = if last.exists() {
+        format!("the checkpoint {}", last.display())
+    } else {
+        "nothing (no checkpoint was due yet)".to_owned()
+    };
+    Err(TrainError::Diverged { step, what: what.to_owned(), kept })
+}
+
 /// Saves values only: a best state.
 pub(crate) fn save_values(path: &Path, params: &[&Param], step: u64) -> Result<()> {
     let tensors: Vec<_> =

@@ -61,7 +61,8 @@ pub struct HeldOutMetrics {
 pub(crate) struct MetricsFile(Appender);
 
 impl MetricsFile {
-    /// Opens the file of run `run`, whose header says `format`, dropping lines of steps after `step`: they will come again.
+    /// Opens the file of run `run`, whose header says `format`, dropping lines of steps after `step`:
+    /// they will come again.
     pub(crate) fn open(path: &Path, format: &str, run: &str, step: u64) -> Result<Self> {
         let header = json!({"format": format, "version": VERSION, "run": run});
         if path.exists() {

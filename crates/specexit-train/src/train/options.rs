@@ -188,6 +188,11 @@ impl TrainOptions {
             }
             Err(TrainError::option(option, format!("= {value}; it must be from 0 to below 1")))
         };
+        if self.label_beyond && self.sequences == Sequences::Shortened {
+            let problem =
+                "needs whole outputs: shortened ones have no thinking tokens beyond the cut";
+            return Err(TrainError::option("label_beyond", problem));
+        }
         positive("lr", self.lr)?;
         positive("probe_lr", self.probe_lr)?;
         positive("clip_norm", self.clip_norm)?;

@@ -11,7 +11,7 @@ use super::schedule::Schedule;
 use crate::data::batches::{Loader, epoch_steps};
 use crate::data::examples::Example;
 use crate::data::source::TargetSource;
-use crate::error::{Result, TrainError};
+use crate::error::Result;
 use crate::net::draft::{Draft, Weights};
 use crate::net::params::{AdamW, Param, clip_factor, sum_of_squares};
 use crate::net::probe::{self, SIGNALS};
@@ -96,15 +96,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         let Some(state) = checkpoint::load_run::<RunState>(&path, &mut params)? else {
             return Ok(());
         };
-        if state.run != self.state.run {
-            return Err(TrainError::Mismatch {
-                path,
-                field: "run".to_owned(),
-                found: state.run,
-                expected: self.state.run.clone(),
-                advice: "the checkpoint belongs to another run; choose another folder".to_owned(),
-            });
-        }
+        checkpoint::same_run(&path, state.run.clone(), &self.state.run)?;
         self.state = state;
         checkpoint::load_values(&self.folder.join(BEST_PROBE), &mut [&mut self.best_probe])?;
         Ok(())
@@ -289,16 +281,7 @@ impl<S: TargetSource> Trainer<'_, S> {
     }
 
     fn check(&self, number: f64, what: &str) -> Result<()> {
-        if number.is_finite() {
-            return Ok(());
-        }
-        let last = self.folder.join(LAST);
-        let kept = if last.exists() {
-            format!("the checkpoint {}", last.display())
-        } else {
-            "nothing (no checkpoint was due yet)".to_owned()
-        };
-        Err(TrainError::Diverged { step: self.state.step + 1, what: what.to_owned(), kept })
+        checkpoint::finite(number, what, self.state.step + 1, &self.folder.join(LAST))
     }
 
     /// Measures on the held-out questions and keeps what is best so far.

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use serde_json::{Value, json};
 use specexit_answer::AnswerKind;
-use specexit_engine::{Engine, Output, Phase, Request};
+use specexit_engine::{Engine, Output, Request};
 use specexit_eval::{CompareOptions, Comparison, MethodSpec, Named, Subject, Task, compare, table};
 use specexit_model::Model;
 use specexit_problems::Problem;
@@ -19,7 +19,7 @@ pub(crate) fn demo(args: high::Demo) -> anyhow::Result<()> {
     let tasks = args.problems.iter().map(|problem| task(&model, &engine, &style, problem));
     let tasks = tasks.collect::<anyhow::Result<Vec<_>>>()?;
     if !args.json {
-        show_thought(&mut engine, &model, &args)?;
+        show_thought(&mut engine, &model, &args, &tasks)?;
     }
     let head = Some(Named { name: args.head.name(), hash: args.head.hash()? });
     let subject = Subject { model: &model, head };
@@ -46,13 +46,16 @@ fn task(
 }
 
 /// One thought, whole, with the place where SpecExit ended it.
-fn show_thought(engine: &mut Engine, model: &Model, args: &high::Demo) -> anyhow::Result<()> {
+fn show_thought(
+    engine: &mut Engine,
+    model: &Model,
+    args: &high::Demo,
+    tasks: &[Task],
+) -> anyhow::Result<()> {
     // Of the first few problems the one that shows most: solved both ways, and most spared.
-    let style = PromptStyle::default();
     let mut best: Option<(usize, &Problem, Output, Output)> = None;
-    for problem in args.problems.iter().take(SHOWN_FROM) {
-        let (prompt, phase) = style.encode(model, engine.markers(), &problem.question)?;
-        let mut run = |name: &str| run(engine, &args.methods, name, &prompt, phase);
+    for (problem, task) in args.problems.iter().zip(tasks).take(SHOWN_FROM) {
+        let mut run = |name: &str| run(engine, &args.methods, name, task);
         let (whole, cut) = (run("eagle3")?, run("specexit")?);
         let spared = whole.thinking_tokens.saturating_sub(cut.thinking_tokens);
         if whole.thinking_tokens <= MOST_SHOWN && best.as_ref().is_none_or(|b| spared > b.0) {
@@ -97,14 +100,17 @@ fn run(
     engine: &mut Engine,
     methods: &[MethodSpec],
     name: &str,
-    prompt: &[u32],
-    phase: Phase,
+    task: &Task,
 ) -> anyhow::Result<Output> {
     let Some(method) = methods.iter().find(|m| m.name == name) else {
         anyhow::bail!("no method is called {name}")
     };
-    let request =
-        Request { prompt: prompt.to_vec(), phase, record_signals: true, ..method.request.clone() };
+    let request = Request {
+        prompt: task.prompt.clone(),
+        phase: task.phase,
+        record_signals: true,
+        ..method.request.clone()
+    };
     Ok(engine.run(request)?)
 }
 

@@ -27,9 +27,7 @@ pub(crate) struct Compare {
 impl Compare {
     pub(crate) fn new(args: low::Compare) -> anyhow::Result<Self> {
         let model = ModelChoice::new(&args.model)?;
-        let drafts =
-            args.methods.iter().any(|m| !m.starts_with("plain") && !m.starts_with("budget"));
-        let head = HeadChoice::new(&args.head, &model, drafts)?;
+        let head = HeadChoice::new(&args.head, &model)?;
         let base = Request {
             policy: Some(policy(&args.exit, head.as_ref())),
             draft_tokens: args.draft_tokens.unwrap_or(4),
@@ -39,6 +37,8 @@ impl Compare {
         let methods = args.methods.iter().map(parse).collect::<Result<Vec<_>, _>>();
         let methods = methods.map_err(|e| UsageError(e.to_string()))?;
         check_methods(&methods).map_err(|e| UsageError(e.to_string()))?;
+        let drafts = methods.iter().any(|method| method.request.method.drafts());
+        let head = head.filter(|head| head.counts(drafts));
         check_head(&methods, head.as_ref())?;
         check_flags(&args, &methods)?;
         let questions = select(&args)?;

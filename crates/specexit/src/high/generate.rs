@@ -25,11 +25,11 @@ impl Generate {
     pub(crate) fn new(args: low::Generate) -> anyhow::Result<Self> {
         let model = ModelChoice::new(&args.model)?;
         let drafts = args.method.is_none_or(|method| method.drafts());
-        let head = HeadChoice::new(&args.head, &model, drafts)?;
+        let head = HeadChoice::new(&args.head, &model)?.filter(|head| head.counts(drafts));
         let method = method(args.method, head.as_ref())?;
         let sampling = sampling(&args.sampling, false)?;
-        let (draft_tokens, head_) = (args.draft_tokens, head.as_ref());
-        let request = request(method, head_, draft_tokens, &args.exit, &args.length, sampling)?;
+        let request =
+            request(method, head.as_ref(), args.draft_tokens, &args.exit, &args.length, sampling)?;
         let prompt = read_prompt(&args)?;
         if prompt.trim().is_empty() {
             return usage("the prompt is empty; give at least one word");

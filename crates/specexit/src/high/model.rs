@@ -75,25 +75,28 @@ pub(crate) struct HeadChoice {
     /// When its signals end a thought, where the head says so.
     pub(crate) policy: Option<Policy>,
     allow_other_target: bool,
+    /// It came with the model instead of being named: where nothing drafts, it is left alone.
+    implied: bool,
 }
 
 impl HeadChoice {
-    /// The head that the flags name. Without a flag the reference model has its own, if `drafts`
-    /// says that one is of use.
-    pub(crate) fn new(
-        args: &HeadArgs,
-        model: &ModelChoice,
-        drafts: bool,
-    ) -> anyhow::Result<Option<Self>> {
+    /// The head that the flags name; without a flag the reference model has its own.
+    pub(crate) fn new(args: &HeadArgs, model: &ModelChoice) -> anyhow::Result<Option<Self>> {
         let embedded = matches!(model.source, ModelSource::Embedded(_));
         match &args.head {
             Some(dir) if dir == Path::new(assets::REFERENCE) => {
                 Self::embedded(args.allow_other_target).map(Some)
             }
             Some(dir) => Self::folder(dir, args.allow_other_target).map(Some),
-            None if embedded && drafts => Self::embedded(false).map(Some),
+            None if embedded => Ok(Some(Self { implied: true, ..Self::embedded(false)? })),
             None => Ok(None),
         }
+    }
+
+    /// Whether it is of use where `drafts` says that something drafts; a head that was named always
+    /// counts, so that naming it in vain is told.
+    pub(crate) fn counts(&self, drafts: bool) -> bool {
+        drafts || !self.implied
     }
 
     /// The head in the program itself.
@@ -112,6 +115,7 @@ impl HeadChoice {
             source: HeadSource::Embedded(files),
             policy: Some(policy),
             allow_other_target,
+            implied: false,
         })
     }
 
@@ -130,7 +134,7 @@ impl HeadChoice {
             Err(error) => anyhow::bail!("cannot read {}: {error}", path.display()),
         };
         let source = HeadSource::Folder(dir.to_owned());
-        Ok(Self { source, has_probe, policy, allow_other_target })
+        Ok(Self { source, has_probe, policy, allow_other_target, implied: false })
     }
 
     pub(crate) fn load(&self, model: &Model) -> anyhow::Result<DraftHead> {
@@ -170,7 +174,7 @@ impl HeadChoice {
     #[cfg(test)]
     pub(crate) fn for_tests(has_probe: bool) -> Self {
         let source = HeadSource::Folder("head".into());
-        Self { source, has_probe, policy: None, allow_other_target: false }
+        Self { source, has_probe, policy: None, allow_other_target: false, implied: false }
     }
 
     /// The folder that messages name.

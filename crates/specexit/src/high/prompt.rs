@@ -1,6 +1,6 @@
 //! From a question to a prompt.
 
-use specexit_engine::{Phase, TokenId};
+use specexit_engine::{Phase, TokenId, phase_of_prompt};
 use specexit_exit::Markers;
 use specexit_model::{Message, Model, RenderOptions};
 
@@ -8,7 +8,6 @@ use crate::failure::usage;
 use crate::low::PromptArgs;
 
 /// How questions are asked.
-#[derive(Clone)]
 pub(crate) enum PromptStyle {
     /// The text as it is.
     Raw,
@@ -17,7 +16,7 @@ pub(crate) enum PromptStyle {
 }
 
 /// A conversation of one turn.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct ChatStyle {
     system: Option<String>,
     suffix: Option<String>,
@@ -59,7 +58,7 @@ impl PromptStyle {
     }
 
     fn open_thought(&self, mut text: String, markers: &Markers) -> (String, Phase) {
-        let phase = phase_of(&text, markers);
+        let phase = phase_of_prompt(&text, markers);
         match self {
             Self::Chat(style) if style.think_open && phase == Phase::Before => {
                 text.push_str(&String::from_utf8_lossy(&markers.open));
@@ -100,18 +99,5 @@ impl ChatStyle {
             ..RenderOptions::default()
         };
         Ok(template.render(&messages, &options)?)
-    }
-}
-
-/// Where in a thought a prompt ends: right after an opening marker, after a closing one (templates
-/// with thinking switched off write both), or before any.
-fn phase_of(prompt: &str, markers: &Markers) -> Phase {
-    let text = prompt.trim_end().as_bytes();
-    if text.ends_with(&markers.open) {
-        Phase::Thinking
-    } else if text.ends_with(&markers.close) {
-        Phase::Answer
-    } else {
-        Phase::Before
     }
 }

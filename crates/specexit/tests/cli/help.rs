@@ -44,6 +44,25 @@ fn wrong_usage_is_one_sentence() {
             &["train", "--model", "m", "--labels", "l", "--out", "o", "--held-out", "2"],
             "held_out = 2; it must be from 0 to below 1",
         ),
+        (
+            &[
+                "train",
+                "--model",
+                "m",
+                "--labels",
+                "l",
+                "--out",
+                "o",
+                "--label-beyond",
+                "--sequences",
+                "shortened",
+            ],
+            "label_beyond needs whole outputs: shortened ones have no thinking tokens beyond the cut",
+        ),
+        (
+            &["generate", "--model", "reference", "--head", "reference", "--method", "plain", "Hi"],
+            "--head does not apply to method plain",
+        ),
     ] {
         assert_eq!(failure(args), (2, sentence.to_owned()), "{args:?}");
     }

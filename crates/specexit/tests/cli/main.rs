@@ -1,5 +1,5 @@
 //! The program from outside: whole outputs, exit codes, and the whole loop on a tiny model.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod bad_input;
 mod bench;
