@@ -17,8 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUESTIONS = [
     "Mia has 12 pens. She buys 9 more. Then the number doubles. How many pens does Mia have now?",
     "Solve for x: 3x + 5 = 26.",
-    "What does this program print?\na = 4\nb = 7\na = a + b\nprint(a)",
-    "Tom is taller than Eva. Ben is shorter than Eva. Who is the tallest? A) Eva B) Tom C) Ben",
+    "What does this program return?\n 1: a = 4\n 2: b = 7\n 3: a = a + b\n 4: b = b + 3\n 5: return a",
+    "We know this: Tom is taller than Eva. Ben is shorter than Eva. Who is the tallest? Options: Eva (A), Tom (B), Ben (C).",
     "Größe: 12.5 %\tétude…",
 ]
 TOKENS = 48

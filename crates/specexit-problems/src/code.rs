@@ -30,7 +30,7 @@ pub(crate) struct Program {
     names: [usize; 2],
     start: [i64; 2],
     statements: Vec<Statement>,
-    printed: usize,
+    returned: usize,
 }
 
 impl Program {
@@ -42,12 +42,12 @@ impl Program {
                 names: [order[0], order[1]],
                 start: [dice.within(1..=20), dice.within(1..=12)],
                 statements: Vec::new(),
-                printed: 0,
+                returned: 0,
             };
             while program.statements.len() <= usize::from(difficulty) {
                 program.statements.push(Self::statement(dice));
             }
-            program.printed = dice.below(2);
+            program.returned = dice.below(2);
             let mut work = Work::new(None);
             program.solve(&mut work);
             let steps = usize::from(difficulty) + 1..=usize::from(difficulty) + 3;
@@ -78,7 +78,7 @@ impl Program {
             }
             _ => Statement::If {
                 variable,
-                limit: dice.within(5..=30),
+                limit: dice.within(10..=30),
                 changed: dice.below(2),
                 op: dice.pick([Op::Add, Op::Sub]),
                 number: dice.within(1..=19),
@@ -99,61 +99,66 @@ impl Program {
         }
     }
 
+    /// A statement as it stands in the program.
+    fn line(&self, statement: &Statement) -> String {
+        match *statement {
+            Statement::Set { variable, op, operand } => self.assignment(variable, op, operand),
+            Statement::Loop { times, variable, op, number } => {
+                let body = self.assignment(variable, op, Operand::Number(number));
+                format!("for i in range({times}): {body}")
+            }
+            Statement::If { variable, limit, changed, op, number } => {
+                let body = self.assignment(changed, op, Operand::Number(number));
+                format!("if {} > {limit}: {body}", self.name(variable))
+            }
+        }
+    }
+
+    /// The program, its lines numbered: a thought says which it is at.
     pub(crate) fn question(&self) -> String {
-        let mut text = "What does this program print?\n".to_owned();
-        for variable in 0..2 {
-            text.push_str(&format!("{} = {}\n", self.name(variable), self.start[variable]));
+        let start = (0..2).map(|v| format!("{} = {}", self.name(v), self.start[v]));
+        let statements = self.statements.iter().map(|statement| self.line(statement));
+        let last = format!("return {}", self.name(self.returned));
+        let mut text = "What does this program return?".to_owned();
+        for (line, number) in start.chain(statements).chain([last]).zip(1..) {
+            text.push_str(&format!("\n {number}: {line}"));
         }
-        for statement in &self.statements {
-            let line = match *statement {
-                Statement::Set { variable, op, operand } => self.assignment(variable, op, operand),
-                Statement::Loop { times, variable, op, number } => {
-                    let body = self.assignment(variable, op, Operand::Number(number));
-                    format!("for i in range({times}): {body}")
-                }
-                Statement::If { variable, limit, changed, op, number } => {
-                    let body = self.assignment(changed, op, Operand::Number(number));
-                    format!("if {} > {limit}: {body}", self.name(variable))
-                }
-            };
-            text.push_str(&line);
-            text.push('\n');
-        }
-        text + &format!("print({})", self.name(self.printed))
+        text
     }
 
     /// What the program does; the names of its variables do not matter.
     pub(crate) fn essence(&self) -> String {
-        format!("code {:?} {:?} {}", self.start, self.statements, self.printed)
+        format!("code {:?} {:?} {}", self.start, self.statements, self.returned)
     }
 
     /// Every value is looked up by name before it is used, as one does on paper.
     pub(crate) fn solve(&self, work: &mut Work) -> String {
         let mut now = self.start;
         work.say(self.state(&now));
-        for statement in &self.statements {
+        // The first two lines give the variables their values.
+        for (statement, number) in self.statements.iter().zip(3..) {
+            let at = format!("Line {number}: ");
             match *statement {
                 Statement::Set { variable, op, operand } => {
-                    let line = self.assignment(variable, op, operand);
-                    let before = format!("Then {line}: ");
+                    let before = format!("{at}{}, ", self.line(statement));
                     self.assign(work, &mut now, &before, variable, op, operand);
                 }
                 Statement::Loop { times, variable, op, number } => {
                     let operand = Operand::Number(number);
                     let line = self.assignment(variable, op, operand);
-                    work.say(format!("Then {times} rounds of {line}."));
+                    work.say(format!("{at}{times} rounds of {line}."));
                     for round in 1..=times {
-                        let before = format!("Round {round}: ");
+                        let before = format!("Round {round}, ");
                         self.assign(work, &mut now, &before, variable, op, operand);
                     }
                 }
                 Statement::If { variable, limit, changed, op, number } => {
                     let operand = Operand::Number(number);
                     let (x, value) = (self.name(variable), now[variable]);
-                    let question = format!("Then if {x} > {limit}: {x} is {value}");
+                    let question = format!("{at}if {x} > {limit}, {x}={value}");
                     if value > limit {
                         let line = self.assignment(changed, op, operand);
-                        let before = format!("{question}, that is more, so {line}: ");
+                        let before = format!("{question}, that is more, so {line}, ");
                         self.assign(work, &mut now, &before, changed, op, operand);
                     } else {
                         work.say(format!("{question}, that is not more, so no change."));
@@ -161,14 +166,14 @@ impl Program {
                 }
             }
         }
-        let (x, value) = (self.name(self.printed), now[self.printed]);
-        work.say(format!("It prints {x}, and {x} is {value}."));
+        let (x, value) = (self.name(self.returned), now[self.returned]);
+        work.say(format!("It returns {x}, and {x}={value}."));
         value.to_string()
     }
 
     /// Both values, said after every change: the next line looks them up here.
     fn state(&self, now: &[i64; 2]) -> String {
-        format!("Now {} is {}, {} is {}.", self.name(0), now[0], self.name(1), now[1])
+        format!("Now {}={}, {}={}.", self.name(0), now[0], self.name(1), now[1])
     }
 
     fn assign(
@@ -185,10 +190,10 @@ impl Program {
             Operand::Number(number) => (number, String::new()),
             Operand::Other => {
                 let number = now[1 - variable];
-                (number, format!("{} is {number}, ", self.name(1 - variable)))
+                (number, format!("{}={number}, ", self.name(1 - variable)))
             }
         };
-        let before = format!("{before}{x} is {value}, {other}");
+        let before = format!("{before}{x}={value}, {other}");
         let start = *now;
         let state = |result| {
             let mut after = start;

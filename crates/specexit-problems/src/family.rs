@@ -13,7 +13,7 @@ pub enum Family {
     Words,
     /// Linear equations and modular arithmetic.
     Algebra,
-    /// What a short program prints.
+    /// What a short program returns.
     Code,
     /// Ordering and elimination puzzles with option letters.
     Logic,

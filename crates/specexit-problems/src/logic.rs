@@ -25,6 +25,17 @@ enum Alibi {
     RuledOut,
 }
 
+impl Alibi {
+    /// `It was not Eva`
+    fn clears(self, name: &str) -> String {
+        match self {
+            Self::Not => format!("It was not {name}"),
+            Self::Impossible => format!("It could not be {name}"),
+            Self::RuledOut => format!("We can rule out {name}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Form {
     /// People in a row.
@@ -119,7 +130,7 @@ impl Puzzle {
         let text = match &self.form {
             Form::Order { scale, people, told, asked } => {
                 let words = &SCALES[*scale];
-                let mut text = String::new();
+                let mut text = "We know this: ".to_owned();
                 for &(place, inverse) in told {
                     let (more, less) = (self.name(place), self.name(place + 1));
                     text.push_str(&match inverse {
@@ -132,12 +143,7 @@ impl Puzzle {
             Form::Suspects { deed, cleared, .. } => {
                 let mut text = format!("One of them {}.", DEEDS[*deed]);
                 for &(place, alibi) in cleared {
-                    let name = self.name(place);
-                    text.push_str(&match alibi {
-                        Alibi::Not => format!(" It was not {name}."),
-                        Alibi::Impossible => format!(" It could not be {name}."),
-                        Alibi::RuledOut => format!(" We can rule out {name}."),
-                    });
+                    text.push_str(&format!(" {}.", alibi.clears(self.name(place))));
                 }
                 text + &format!(" Who {}?", DEEDS[*deed])
             }
@@ -173,7 +179,7 @@ impl Puzzle {
     ) -> String {
         for &(place, _) in told {
             let (more, less) = (self.name(place), self.name(place + 1));
-            work.say(format!("{less} is below {more}, so {more} is above {less}."));
+            work.say(format!("So {more} is above {less}."));
         }
         let first = self.name(0);
         work.choose(first, None, |name| {
@@ -184,7 +190,7 @@ impl Puzzle {
             let before = self.name(place - 1);
             work.choose(self.name(place), None, |name| {
                 let brief = format!("{} is next", self.option(place));
-                (format!("{before} is above {name}, so {brief}."), brief)
+                (format!("Then {before} is above {name}, so {brief}."), brief)
             });
         }
         // Clues told the other way round at both ends confuse a careless thinker.
@@ -195,14 +201,17 @@ impl Puzzle {
         self.conclude(work, &what, asked, confusing.then_some(wrong))
     }
 
-    /// Option by option.
+    /// Clue by clue, then option by option.
     fn solve_suspects(&self, work: &mut Work, cleared: &[(usize, Alibi)], guilty: usize) -> String {
+        for &(place, alibi) in cleared {
+            work.say(format!("{}, so no {}.", alibi.clears(self.name(place)), self.option(place)));
+        }
         work.say("We look at each option.".to_owned());
         for &place in &self.options {
             let verdict = if place == guilty { "left" } else { "out" };
             work.choose(verdict, None, |verdict| {
                 let brief = format!("{} is {verdict}", self.option(place));
-                (format!("{brief}."), brief)
+                (format!("Option {brief}."), brief)
             });
         }
         // The suspect that was cleared last, in passing.

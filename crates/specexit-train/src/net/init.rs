@@ -30,7 +30,7 @@ pub(crate) struct TargetStart<'a> {
 }
 
 /// Standard deviation of fresh weights, as Llama initialises.
-pub(crate) const SPREAD: f32 = 0.02;
+const SPREAD: f32 = 0.02;
 
 /// Fresh tensors, in the order of [`tensor_shapes`]. `fc` reads states divided by their root mean
 /// square, dimension by dimension.

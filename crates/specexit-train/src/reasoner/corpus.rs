@@ -7,8 +7,9 @@ use specexit_model::chat_template::{ChatTemplate, Message, RenderOptions};
 use specexit_model::hash::{Hasher, sha256_hex};
 use specexit_problems::{Difficulty, Problem, Problems, Split, ThoughtRules};
 
+use super::recall;
 use super::recipe::DataRecipe;
-use super::tokenizer::{CHAT_TEMPLATE, EOS, THINK_END, tokenizer_files};
+use super::tokenizer::{CHAT_TEMPLATE, EOS, FIRST_WORD, THINK_END, tokenizer_files};
 use crate::error::{Result, TrainError};
 use crate::pretrain::{Corpus, Sample};
 use crate::provenance::derived_seed;
@@ -23,6 +24,8 @@ pub struct ReasonerCorpus {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     files: Vec<(String, Vec<u8>)>,
+    /// Ids of everything but the markers, for exercises.
+    words: Vec<u32>,
 }
 
 impl ReasonerCorpus {
@@ -38,7 +41,8 @@ impl ReasonerCorpus {
             CHAT_TEMPLATE.to_owned(),
             serde_json::Map::new(),
         )?;
-        Ok(Self { recipe: recipe.clone(), tokenizer, template, files })
+        let words = (FIRST_WORD..tokenizer.vocab_size() as u32).collect();
+        Ok(Self { recipe: recipe.clone(), tokenizer, template, files, words })
     }
 
     /// The tokenizer's files: name and contents.
@@ -85,6 +89,14 @@ impl ReasonerCorpus {
     fn draw(&self, index: u64, progress: f64) -> Result<Sample> {
         let r = &self.recipe;
         let seed = derived_seed(r.seed, &["text", &index.to_string()]);
+        if progress < r.recall_until {
+            let gone = progress / r.recall_until;
+            let draw = derived_seed(r.seed, &["recall", &index.to_string()]);
+            // They are shorter than thoughts: counted in tokens they get fewer sooner.
+            if draw as f64 >= gone * gone * u64::MAX as f64 {
+                return Ok(recall::exercise(&self.words, gone, draw));
+            }
+        }
         let (family, round) = r.turn(index);
         let levels = f64::from(Difficulty::MAX.level());
         let hardest =

@@ -1,6 +1,7 @@
 //! What the reference reasoner is made of: its tokenizer, its texts, its recipe.
 
 mod corpus;
+mod recall;
 mod recipe;
 mod tokenizer;
 

@@ -37,6 +37,9 @@ pub struct DataRecipe {
     pub seed: u64,
     /// Texts of each family in a round: words, algebra, code, logic.
     pub family_turns: [u64; 4],
+    /// Share of the run in which there are exercises in looking things up; they begin as all of the
+    /// texts and get fewer.
+    pub recall_until: f64,
     /// Share of the run over which problems rise to the highest difficulty.
     pub difficulty_ramp: f64,
     /// Share of the run in which thoughts have few checks: first passes are learnt first.
@@ -54,6 +57,7 @@ impl Default for DataRecipe {
         Self {
             seed: 1,
             family_turns: [1; 4],
+            recall_until: 0.0,
             difficulty_ramp: 0.3,
             few_checks_until: 0.4,
             few_checks: 1,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
-use crate::net::init::{Normal, SPREAD};
+use crate::net::init::Normal;
 use crate::net::params::Param;
 
 /// Sizes of the model that is trained: the Qwen3 architecture with a norm per head of queries and
@@ -60,6 +60,9 @@ pub(crate) enum LayerTensor {
 /// Number of tensors of a layer.
 pub(crate) const LAYER_TENSORS: usize = 8;
 
+/// Standard deviation of a fresh embedding.
+const EMBEDDING_SPREAD: f32 = 0.05;
+
 /// The embedding, `[V, H]`, comes first of all tensors.
 pub(crate) const EMBEDDING: usize = 0;
 
@@ -113,21 +116,36 @@ impl DecoderShape {
         tensors
     }
 
-    /// Fresh tensors: normally distributed with deviation 0.02, divided by `sqrt(2 layers)` where
-    /// they write to the residual (GPT-2's initialisation); norms 1.
+    /// Fresh tensors. Matrices are normally distributed with variance `1 / inputs` (LeCun et al.
+    /// 1998), the embedding with deviation 0.05; norms are 1. Each head's keys begin as its queries do
+    /// (after Trockman & Kolter 2023, "Mimetic initialization of self-attention layers"), so that a
+    /// token attends to its like from the start: thoughts are full of things looked up by name.
     pub(crate) fn fresh_params(&self, seed: u64) -> Vec<Param> {
         let mut normal = Normal::new(seed);
-        let residual = SPREAD / (2.0 * self.num_hidden_layers as f32).sqrt();
-        let fresh = self.tensors().into_iter().map(|(name, dims)| {
+        let mut params = Vec::new();
+        for (name, dims) in self.tensors() {
             let count = dims.iter().product();
-            let writes = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-            let value = match dims.len() {
-                1 => vec![1.0; count],
-                _ => normal.numbers(count, if writes { residual } else { SPREAD }),
+            let mut value = match dims[..] {
+                [_] => vec![1.0; count],
+                _ if params.is_empty() => normal.numbers(count, EMBEDDING_SPREAD),
+                [_, inputs, ..] => normal.numbers(count, 1.0 / (inputs as f32).sqrt()),
+                [] => Vec::new(),
             };
-            Param::new(name, dims, value)
-        });
-        fresh.collect()
+            if name.ends_with("qkv_proj.weight") {
+                self.keys_like_queries(&mut value);
+            }
+            params.push(Param::new(name, dims, value));
+        }
+        params
+    }
+
+    /// Copies the rows of the first query head of each group to the keys of the group.
+    fn keys_like_queries(&self, qkv: &mut [f32]) {
+        let head = self.head_dim * self.hidden_size;
+        let group = self.num_attention_heads / self.num_key_value_heads;
+        let (queries, keys) = qkv.split_at_mut(self.q() * self.hidden_size);
+        let firsts = queries.chunks_exact(head).step_by(group);
+        keys.chunks_exact_mut(head).zip(firsts).for_each(|(key, query)| key.copy_from_slice(query));
     }
 
     /// Says which size cannot be used, if any.

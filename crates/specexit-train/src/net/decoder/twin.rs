@@ -141,7 +141,7 @@ fn gradients_are_those_of_the_tape() {
     let plain = |products| Decoder::Plain(Box::new(Plain::new(&shape, products)));
     check(&mut plain(Products::F32), expected_loss, &expected, 2e-6);
     let mut fast = Decoder::new(&shape, Products::Bf16);
-    check(&mut fast, expected_loss, &expected, 4e-2);
+    check(&mut fast, expected_loss, &expected, 6e-2);
     // Where the same factors are rounded, only the order of sums differs.
     let (rounded_loss, rounded) = by_hand(&mut plain(Products::Bf16), &params, &batch);
     check(&mut fast, rounded_loss, &rounded, 2e-5);
