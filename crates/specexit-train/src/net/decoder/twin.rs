@@ -31,8 +31,9 @@ pub(super) fn params(shape: &DecoderShape) -> Vec<Param> {
     let mut params = shape.fresh_params(3);
     for (i, p) in params.iter_mut().enumerate() {
         let noise = numbers(50 + i as u64, p.value.len());
-        let spread = if p.decays { 0.3 } else { 0.2 };
-        p.value.iter_mut().zip(noise).for_each(|(v, n)| *v += spread * n);
+        // Matrices anew: fresh ones give sharper attention, which enlarges what rounding does.
+        let (middle, spread) = if p.decays { (0.0, 0.3) } else { (1.0, 0.2) };
+        p.value.iter_mut().zip(noise).for_each(|(v, n)| *v = middle + spread * n);
     }
     params
 }
@@ -141,8 +142,9 @@ fn gradients_are_those_of_the_tape() {
     let plain = |products| Decoder::Plain(Box::new(Plain::new(&shape, products)));
     check(&mut plain(Products::F32), expected_loss, &expected, 2e-6);
     let mut fast = Decoder::new(&shape, Products::Bf16);
-    check(&mut fast, expected_loss, &expected, 6e-2);
-    // Where the same factors are rounded, only the order of sums differs.
+    check(&mut fast, expected_loss, &expected, 4e-2);
+    // Where the same factors are rounded, only the order of sums differs, and now and then a number
+    // that is thereby rounded the other way.
     let (rounded_loss, rounded) = by_hand(&mut plain(Products::Bf16), &params, &batch);
-    check(&mut fast, rounded_loss, &rounded, 2e-5);
+    check(&mut fast, rounded_loss, &rounded, 3e-3);
 }
