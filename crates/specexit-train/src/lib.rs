@@ -15,6 +15,7 @@ mod pretrain;
 mod progress;
 mod provenance;
 mod questions;
+mod random;
 mod reasoner;
 mod train;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 use specexit_exit::TokenId;
 
@@ -16,6 +16,7 @@ use crate::net::draft::{DraftBatch, DraftSequence, Targets};
 use crate::net::probe::{Basis, Moments, SignalLabel};
 use crate::ops::{Gemm, Projection, tensor, with_numbers};
 use crate::provenance::derived_seed;
+use crate::random::shuffle;
 
 /// The order of one epoch: a shuffle of `indices` that depends on seed and epoch only, cut into
 /// steps of at most `batch_tokens` tokens (a longer sequence is a step of its own).
@@ -29,10 +30,7 @@ pub(crate) fn epoch_steps(
     let mut order = indices.to_vec();
     let seed = derived_seed(seed, &["epoch", &epoch.to_string()]);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    // Fisher and Yates, written out: the order must not change with a library's version.
-    for i in (1..order.len()).rev() {
-        order.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
-    }
+    shuffle(&mut random, &mut order);
     let mut steps: Vec<Vec<usize>> = Vec::new();
     let mut tokens = usize::MAX;
     for index in order {

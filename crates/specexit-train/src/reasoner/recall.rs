@@ -1,14 +1,15 @@
 //! Exercises in looking things up.
 //!
-//! A thought looks values up by name: the place after the last `x is`, the letter after a suspect's
+//! A thought looks values up by name: the value after the last ` x=`, the letter after a suspect's
 //! name. In thoughts such tokens are few among many easier ones, and a small model may go through
 //! tens of millions of tokens without learning to. Random words of which pieces come again teach it
 //! directly: each repeated word is foretold by the place where it stood before, and by nothing else.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::pretrain::Sample;
+use crate::random::below;
 
 /// Most random words of a list, at the beginning and at the end.
 const LIST: [f64; 2] = [10.0, 40.0];
@@ -20,39 +21,24 @@ const REPEATS: usize = 3;
 /// Random words from `vocabulary`, then pieces of them; `hardness` from 0 to 1. The random part carries
 /// no loss.
 pub(super) fn exercise(vocabulary: &[u32], hardness: f64, seed: u64) -> Sample {
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut within = |low: usize, high: usize| low + below(&mut random, high + 1 - low);
     let most = LIST[0] + hardness * (LIST[1] - LIST[0]);
-    let count = dice.within(3, most as usize);
-    let words = dice.choose(vocabulary, count);
-    let count = words.len();
+    let count = within(3, most as usize).min(vocabulary.len());
+    // The first places of a shuffle.
+    let mut words = vocabulary.to_vec();
+    for place in 0..count {
+        let other = within(place, words.len() - 1);
+        words.swap(place, other);
+    }
+    words.truncate(count);
     let mut tokens = words.clone();
     while tokens.len() < (1 + REPEATS) * count {
-        let length = dice.within(PIECE[0], PIECE[1]).min(count);
-        let from = dice.within(0, count - length);
+        let length = within(PIECE[0], PIECE[1]).min(count);
+        let from = within(0, count - length);
         tokens.extend(&words[from..from + length]);
     }
     Sample { tokens, loss_from: count }
-}
-
-struct Dice(ChaCha8Rng);
-
-impl Dice {
-    /// A number from `low` to `high`.
-    fn within(&mut self, low: usize, high: usize) -> usize {
-        low + (self.0.next_u64() % (high.saturating_sub(low) as u64 + 1)) as usize
-    }
-
-    /// `count` different words, or all there are.
-    fn choose(&mut self, vocabulary: &[u32], count: usize) -> Vec<u32> {
-        let mut words = vocabulary.to_vec();
-        let count = count.min(words.len());
-        for place in 0..count {
-            let other = self.within(place, words.len() - 1);
-            words.swap(place, other);
-        }
-        words.truncate(count);
-        words
-    }
 }
 
 #[cfg(test)]

@@ -27,10 +27,10 @@ pub(super) fn tiny() -> DecoderShape {
 }
 
 /// Parameters with spread enough that no gradient is tiny.
-pub(super) fn params(shape: &DecoderShape) -> Vec<Param> {
+pub(super) fn params(shape: &DecoderShape, seed: u64) -> Vec<Param> {
     let mut params = shape.fresh_params(3);
     for (i, p) in params.iter_mut().enumerate() {
-        let noise = numbers(50 + i as u64, p.value.len());
+        let noise = numbers(seed + i as u64, p.value.len());
         // Matrices anew: fresh ones give sharper attention, which enlarges what rounding does.
         let (middle, spread) = if p.decays { (0.0, 0.3) } else { (1.0, 0.2) };
         p.value.iter_mut().zip(noise).for_each(|(v, n)| *v = middle + spread * n);
@@ -122,29 +122,42 @@ fn by_hand(decoder: &mut Decoder, params: &[Param], batch: &TextBatch) -> (f64, 
     (loss, grads)
 }
 
+/// The largest relative difference from the expected loss and gradients.
+fn difference(found: &(f64, Vec<Vec<f32>>), expected: &(f64, Vec<Vec<f32>>)) -> f64 {
+    let gradients = found.1.iter().zip(&expected.1).map(|(f, e)| relative(f, e));
+    gradients.fold((found.0 - expected.0).abs() / expected.0, f64::max)
+}
+
 #[test]
 fn gradients_are_those_of_the_tape() {
     let shape = tiny();
-    let (params, batch) = (params(&shape), batch(&shape));
-    let (expected_loss, expected) = on_tape(&shape, &params, &batch).unwrap();
-    // Twice, because buffers are used again.
-    let check = |decoder: &mut Decoder, expected_loss: f64, expected: &[Vec<f32>], tolerance| {
-        for _ in 0..2 {
-            let (loss, grads) = by_hand(decoder, &params, &batch);
-            let off = (loss - expected_loss).abs() / expected_loss;
-            assert!(off < tolerance, "{loss} {expected_loss}");
-            for ((p, found), expected) in params.iter().zip(&grads).zip(expected) {
-                let off = relative(found, expected);
-                assert!(off < tolerance, "{}: {off}", p.name);
-            }
-        }
-    };
-    let plain = |products| Decoder::Plain(Box::new(Plain::new(&shape, products)));
-    check(&mut plain(Products::F32), expected_loss, &expected, 2e-6);
+    let (params, batch) = (params(&shape, 50), batch(&shape));
+    let expected = on_tape(&shape, &params, &batch).unwrap();
+    let mut plain = Decoder::Plain(Box::new(Plain::new(&shape, Products::F32)));
     let mut fast = Decoder::new(&shape, Products::Bf16);
-    check(&mut fast, expected_loss, &expected, 4e-2);
-    // Where the same factors are rounded, only the order of sums differs, and now and then a number
-    // that is thereby rounded the other way.
-    let (rounded_loss, rounded) = by_hand(&mut plain(Products::Bf16), &params, &batch);
-    check(&mut fast, rounded_loss, &rounded, 3e-3);
+    // Twice, because buffers are used again.
+    for _ in 0..2 {
+        let off = difference(&by_hand(&mut plain, &params, &batch), &expected);
+        assert!(off < 2e-6, "{off}");
+        let off = difference(&by_hand(&mut fast, &params, &batch), &expected);
+        assert!(off < 4e-2, "{off}");
+    }
+}
+
+#[test]
+fn the_fast_decoder_is_the_plain_one_with_rounded_factors() {
+    let (shape, batch) = (tiny(), batch(&tiny()));
+    let mut plain = Decoder::Plain(Box::new(Plain::new(&shape, Products::Bf16)));
+    let mut fast = Decoder::new(&shape, Products::Bf16);
+    let mut off: Vec<f64> = (0..12)
+        .map(|seed| {
+            let params = params(&shape, 50 * seed);
+            let expected = by_hand(&mut plain, &params, &batch);
+            difference(&by_hand(&mut fast, &params, &batch), &expected)
+        })
+        .collect();
+    off.sort_by(f64::total_cmp);
+    // Only the order of sums differs. Where a sum thereby falls on the other side of a rounding
+    // limit, more does; how often depends on the machine's vectors, but never is it always so.
+    assert!(off[2] < 2e-5 && off[11] < 3e-3, "{off:?}");
 }
