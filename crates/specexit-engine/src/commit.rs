@@ -4,7 +4,7 @@
 //! is cut, truncate the caches to what stays, append.
 
 use specexit_exit::{Phase, Signals, TokenId};
-use specexit_model::{DraftHead, Workspace};
+use specexit_model::{DraftHead, Positions, Workspace};
 
 use crate::request::{Finish, Method};
 use crate::sampling::{log_probability, pick};
@@ -95,7 +95,7 @@ fn commit_round(sequence: &mut Sequence, place: &Place, forwarded: Forwarded<'_>
         .enumerate()
         .map(|(i, &token)| recorded_logprob(sequence, row(i), token))
         .collect();
-    let signals = probe(sequence, workspace, head, place, run.len());
+    let signals = probe(sequence, workspace, head, place, &run, next);
     let first = sequence.generated() - 1;
     let start = sequence.cache.len() - place.rows.len();
     let kept = settle(sequence, &run, &signals, next, &logprobs);
@@ -176,22 +176,30 @@ fn settle_until_close(
     run.len()
 }
 
-/// Signals after the first `count` rows; missing for a head without a probe.
+/// Signals after each token of the run; missing for a head without a probe, and off the boundaries for
+/// one that was trained at boundaries only.
 fn probe(
     sequence: &Sequence,
     workspace: &Workspace,
     head: Option<&DraftHead>,
     place: &Place,
-    count: usize,
+    run: &[TokenId],
+    next: TokenId,
 ) -> Vec<Signals> {
     let wanted = sequence.request.method == Method::SpecExit || sequence.request.record_signals;
     let Some(head) = head.filter(|h| wanted && h.has_probe()) else { return Vec::new() };
-    let rows = place.rows.start..place.rows.start + count;
-    rows.map(|row| {
+    let read = |row: usize| {
         let logits = head.signal_logits(workspace.taps(row));
         logits.map_or(Signals::MISSING, Signals::from_logits)
-    })
-    .collect()
+    };
+    let rows = place.rows.start..place.rows.start + run.len();
+    match head.signal_positions() {
+        Positions::Dense => rows.map(read).collect(),
+        Positions::Boundaries => rows
+            .zip(sequence.thought.boundaries(run, next))
+            .map(|(row, boundary)| if boundary { read(row) } else { Signals::MISSING })
+            .collect(),
+    }
 }
 
 /// Keeps the tapped states of committed rows for the draft cache.

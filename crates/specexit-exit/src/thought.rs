@@ -296,6 +296,23 @@ impl Thought {
         &self.config
     }
 
+    /// Which tokens of a run that is not committed yet are thinking tokens with a boundary after them:
+    /// where [`Thought::commit`] may cut. For heads whose signals mean something only there.
+    #[must_use]
+    pub fn boundaries(&self, run: &[TokenId], next: TokenId) -> Vec<bool> {
+        let known = usize::from(self.root.is_some() && !run.is_empty());
+        let mut ahead = self.span.clone();
+        let following = run.iter().skip(1).copied().chain([next]);
+        let ends = run.iter().zip(following).enumerate().map(|(i, (&token, following))| {
+            if i >= known {
+                ahead.push(token, &self.config.markers, &self.vocabulary);
+            }
+            let connector = self.vocabulary.table().is_connector(following);
+            ahead.last.thinking && (ahead.last.boundary || connector)
+        });
+        ends.collect()
+    }
+
     fn has_policy(&self, test: impl Fn(&Policy) -> bool) -> bool {
         self.config.policy.as_ref().is_some_and(test)
     }

@@ -12,8 +12,9 @@ use crate::config::inverse_frequencies;
 use crate::decoder_layer::{Attention, AttentionSizes, LayerBuffers, Mlp, Span, sized};
 use crate::embedded::Embedded;
 use crate::error::{ModelError, Result};
-use crate::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig, PROBE_ROWS, open_weights, read_d2t};
+use crate::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig, open_weights, read_d2t};
 use crate::kv_cache::KvCache;
+use crate::probe::{PROBE_ROWS, Positions, Probe};
 use crate::target::{LogitRows, Target, load_mlp};
 use crate::weights::Weights;
 
@@ -25,8 +26,8 @@ pub struct DraftHead {
     embed_tokens: Arc<Matrix>,
     /// `[H, 3 H_t]`.
     fc: Matrix,
-    /// Rows of confidence, progress, remaining: `[3, 3 H_t]`; `None` in a plain EAGLE-3 head.
-    probe: Option<Vec<f32>>,
+    /// `None` in a plain EAGLE-3 head.
+    probe: Option<Probe>,
     midlayer: MidLayer,
     norm: Vec<f32>,
     /// `[V_d, H]`.
@@ -171,12 +172,13 @@ impl DraftHead {
     }
 
     /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining.
-    ///
-    /// In f32 whatever the kernels' precision: three rows cost nothing and thresholds compare them.
     pub fn signal_logits(&self, taps: &[f32]) -> Option<[f32; PROBE_ROWS]> {
-        let probe = self.probe.as_ref()?;
-        let mut rows = probe.chunks_exact(taps.len());
-        Some(std::array::from_fn(|_| rows.next().map_or(f32::NAN, |row| dot(row, taps))))
+        self.probe.as_ref().map(|probe| probe.logits(taps))
+    }
+
+    /// At which thinking tokens these mean something.
+    pub fn signal_positions(&self) -> Positions {
+        self.config.specexit.as_ref().map(|origin| origin.positions).unwrap_or_default()
     }
 
     /// Runs new rows of several sequences through the layer and, where asked, to draft logits.
@@ -285,28 +287,29 @@ impl MidLayer {
     }
 }
 
-/// Splits `fc.weight` into the fusing rows and, when there are three more, the probe.
+/// `fc.weight` without its probe rows, and the probe: those rows, or an MLP beside a plain `fc`.
 fn load_fc(
     weights: &Weights,
     h: usize,
     width: usize,
     dir: &Path,
-) -> Result<(Matrix, Option<Vec<f32>>)> {
+) -> Result<(Matrix, Option<Probe>)> {
     let (shape, data) = weights.f32("fc.weight")?;
-    let expected = vec![h, width];
-    let wrong = |found| ModelError::TensorShape {
-        path: dir.join(HEAD_WEIGHTS),
-        tensor: "fc.weight".to_owned(),
-        expected,
-        found,
-    };
-    match shape[..] {
-        [rows, cols] if cols == width && rows == h => Ok((Matrix::from_f32(h, width, &data), None)),
-        [rows, cols] if cols == width && rows == h + PROBE_ROWS => {
-            let (fc, probe) = data.split_at(h * width);
-            Ok((Matrix::from_f32(h, width, fc), Some(probe.to_vec())))
+    let mlp = Probe::load_mlp(weights, width, dir)?;
+    match (&shape[..], mlp) {
+        ([rows, cols], mlp) if *cols == width && *rows == h => {
+            Ok((Matrix::from_f32(h, width, &data), mlp))
         }
-        _ => Err(wrong(shape)),
+        ([rows, cols], None) if *cols == width && *rows == h + PROBE_ROWS => {
+            let (fc, probe) = data.split_at(h * width);
+            Ok((Matrix::from_f32(h, width, fc), Some(Probe::Rows(probe.to_vec()))))
+        }
+        _ => Err(ModelError::TensorShape {
+            path: dir.join(HEAD_WEIGHTS),
+            tensor: "fc.weight".to_owned(),
+            expected: vec![h, width],
+            found: shape,
+        }),
     }
 }
 
@@ -327,17 +330,4 @@ fn check_target(config: &HeadConfig, target: &Target, dir: &Path) -> Result<()> 
         ));
     }
     Ok(())
-}
-
-/// A dot product in one fixed order: sixteen interleaved sums, then those in turn.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    let (a16, b16) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail: f32 = a16.remainder().iter().zip(b16.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a16.zip(b16) {
-        for lane in 0..16 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }

@@ -1,8 +1,9 @@
 //! A draft head on disk: `config.json` and `model.safetensors` in native EAGLE-3 naming.
 //!
-//! The signal probe travels inside `fc.weight`: a plain head has `[H, 3 H_t]`, a SpecExit head
-//! `[H + 3, 3 H_t]`, its last three rows being confidence, progress and remaining length (the layout of
-//! AngelSlim's released inference code). The two are told apart by shape alone.
+//! A signal probe of three rows travels inside `fc.weight`: a plain head has `[H, 3 H_t]`, such a head
+//! `[H + 3, 3 H_t]`, the last rows being confidence, progress and remaining length (the layout of
+//! AngelSlim's released inference code). The two are told apart by shape alone. An MLP probe lies beside
+//! a plain `fc.weight` in tensors of its own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ModelError, Result};
+use crate::probe::{PROBE_BIAS, PROBE_DOWN, PROBE_ROWS, PROBE_UP, Positions, Probe};
 use crate::weights::Weights;
 
 /// Name of the weights file inside a head's folder.
 pub const HEAD_WEIGHTS: &str = "model.safetensors";
 /// Name of the config file inside a head's folder.
 pub const HEAD_CONFIG: &str = "config.json";
-/// Rows that a full signal probe adds to `fc.weight`.
-pub const PROBE_ROWS: usize = 3;
 
 /// `config.json` of a draft head: AngelSlim's and SafeAILab's keys, and ours under `specexit`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +79,9 @@ pub struct HeadConfig {
     pub specexit: Option<SpecExitConfig>,
 }
 
+/// Newest version of [`SpecExitConfig`] that is read, and the one that is written.
+pub const SPECEXIT_VERSION: u32 = 2;
+
 /// What is recorded about signals and origin under `specexit` in a head's config.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -91,6 +94,8 @@ pub struct SpecExitConfig {
     pub progress_norm: String,
     /// Which tokens' probabilities the confidence label averages: C1, C2 or C3.
     pub confidence_kind: String,
+    /// At which thinking tokens the signals mean something.
+    pub positions: Positions,
     /// Longest remaining length seen in training, in tokens.
     pub label_max_len: usize,
     /// Name of the target it was trained on.
@@ -182,6 +187,11 @@ impl HeadConfig {
         }
         if self.hidden_act != "silu" {
             return unsupported(format!("hidden_act {}", self.hidden_act), "silu is");
+        }
+        let version = self.specexit.as_ref().map_or(0, |origin| origin.version);
+        if version > SPECEXIT_VERSION {
+            let what = format!("version {version} of the signals' description");
+            return unsupported(what, "this program is older than the head: update it");
         }
         let field = |field: &str, problem: &str| ModelError::BadField {
             path: path.to_owned(),
@@ -300,17 +310,24 @@ impl HeadFile {
             }
             tensors.insert(name.to_owned(), HeadTensor { shape, data });
         }
+        if Probe::load_mlp(&weights, 3 * config.target_hidden(), dir)?.is_some() {
+            for name in [PROBE_UP, PROBE_DOWN, PROBE_BIAS] {
+                let (shape, data) = weights.f32(name)?;
+                tensors.insert(name.to_owned(), HeadTensor { shape, data });
+            }
+        }
         let d2t = read_d2t(&weights, &config, dir)?;
         Ok(HeadFile { config, tensors, d2t })
     }
 
-    /// Whether `fc.weight` carries the three rows of the signal probe.
+    /// Whether there is a signal probe: three more rows of `fc.weight`, or an MLP.
     pub fn has_probe(&self) -> bool {
         let fc = self.tensors.get("fc.weight");
         fc.is_some_and(|t| t.shape[0] == self.config.hidden_size + PROBE_ROWS)
+            || self.tensors.contains_key(PROBE_UP)
     }
 
-    /// Writes the folder in bf16; each file appears whole or not at all.
+    /// Writes the folder in bf16, an MLP probe in f32; each file appears whole or not at all.
     ///
     /// # Errors
     /// The operating system's refusal to write.
@@ -322,8 +339,14 @@ impl HeadFile {
         std::fs::create_dir_all(dir).map_err(io(dir))?;
         let mut bytes: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, tensor) in &self.tensors {
-            let data = tensor.data.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
-            bytes.push((name.clone(), Dtype::BF16, tensor.shape.clone(), data));
+            let numbers = tensor.data.iter();
+            // An MLP probe reads raw states, in which a few dimensions are huge: it is kept exactly.
+            let (dtype, data) = if [PROBE_UP, PROBE_DOWN, PROBE_BIAS].contains(&name.as_str()) {
+                (Dtype::F32, numbers.flat_map(|v| v.to_le_bytes()).collect())
+            } else {
+                (Dtype::BF16, numbers.flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect())
+            };
+            bytes.push((name.clone(), dtype, tensor.shape.clone(), data));
         }
         if let Some(d2t) = &self.d2t {
             let offsets = d2t.iter().enumerate();

@@ -14,6 +14,7 @@ mod draft;
 pub mod head_file;
 mod kv_cache;
 mod model;
+pub mod probe;
 mod target;
 
 pub use chat_template::{ChatTemplate, Message, RenderOptions};
@@ -23,6 +24,7 @@ pub use embedded::Embedded;
 pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;
 pub use model::Model;
+pub use probe::{Positions, Probe};
 pub use source::{ModelFiles, ModelSource};
 pub use target::{LogitRows, PREFILL_CHUNK, States, Target, TargetRows, Workspace};
 pub use tokenizer::Tokenizer;

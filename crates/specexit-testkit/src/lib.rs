@@ -9,7 +9,8 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
-use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor, PROBE_ROWS};
+use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor};
+use specexit_model::probe::PROBE_ROWS;
 
 /// Hidden size of the tiny model.
 pub const HIDDEN: usize = 64;

@@ -30,6 +30,7 @@ pub use label::{
 };
 pub use net::decoder::DecoderShape;
 pub use net::init::Init;
+pub use net::probe::ProbeKind;
 pub use ops::Products;
 pub use pretrain::{
     Corpus, MODEL_FOLDER, PretrainHeldOut, PretrainOptions, PretrainStep, PretrainSummary, Sample,

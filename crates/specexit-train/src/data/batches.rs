@@ -136,9 +136,7 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         for &index in indices {
             let example = &self.examples[index];
             let states = self.cache.read(index)?;
-            let start = example.prompt * 3 * width;
-            labelled.extend_from_slice(&states.taps[start..][..example.labels.len() * 3 * width]);
-            labels.extend_from_slice(&example.labels);
+            gather(example, &states.taps, 3 * width, &mut labelled, &mut labels);
             taps.extend(states.taps);
             hidden.extend(states.hidden);
             argmax.extend(states.most_probable.iter().map(|id| self.draft_ids.get(id).copied()));
@@ -161,9 +159,7 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         for &index in indices {
             let example = &self.examples[index];
             let taps = self.cache.read(index)?.taps;
-            let start = example.prompt * width;
-            labelled.extend_from_slice(&taps[start..][..example.labels.len() * width]);
-            labels.extend_from_slice(&example.labels);
+            gather(example, &taps, width, &mut labelled, &mut labels);
         }
         Ok((self.basis.coordinates(&labelled), labels))
     }
@@ -196,6 +192,20 @@ impl<'a, S: TargetSource> Loader<'a, S> {
             Ok(probs)
         })?;
         Ok(probs)
+    }
+}
+
+/// Appends the states of the labelled tokens, from those of all positions `[context, width]`.
+fn gather(
+    example: &Example,
+    taps: &[f32],
+    width: usize,
+    states: &mut Vec<f32>,
+    labels: &mut Vec<SignalLabel>,
+) {
+    for labelled in &example.labels {
+        states.extend_from_slice(&taps[labelled.position * width..][..width]);
+        labels.push(labelled.label);
     }
 }
 

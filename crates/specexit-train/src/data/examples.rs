@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use specexit_exit::TokenId;
+use specexit_exit::{BoundaryTable, TokenId};
 
 use crate::error::{Result, TrainError};
-use crate::label::{LabelHeader, LabelRecord, ProgressNorm};
+use crate::label::{LabelRecord, ProgressNorm};
 use crate::net::probe::SignalLabel;
 use crate::provenance::derived_seed;
 use crate::train::Sequences;
@@ -20,31 +20,57 @@ pub(crate) struct Example {
     pub(crate) tokens: Vec<TokenId>,
     /// Length of the prompt.
     pub(crate) prompt: usize,
-    /// Labels of the tokens from the prompt's end on.
-    pub(crate) labels: Vec<SignalLabel>,
+    /// What thinking tokens should signal, in order.
+    pub(crate) labels: Vec<Labelled>,
+}
+
+/// A thinking token with a label.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Labelled {
+    /// Position of the token in the sequence.
+    pub(crate) position: usize,
+    /// What it should signal.
+    pub(crate) label: SignalLabel,
+}
+
+/// How records become training sequences.
+pub(crate) struct ExampleRules<'a> {
+    /// What progress is relative to.
+    pub(crate) norm: ProgressNorm,
+    /// Which text is learned from.
+    pub(crate) sequences: Sequences,
+    /// Whether thinking tokens past the earliest sufficient cut have labels.
+    pub(crate) label_beyond: bool,
+    /// Label only tokens with such a boundary after them; every thinking token when absent.
+    pub(crate) boundaries: Option<&'a BoundaryTable>,
+    /// Longest sequence, in tokens.
+    pub(crate) max_length: usize,
 }
 
 impl Example {
     /// `None` for a record without labels, or too short to draft anything.
-    pub(crate) fn of(
-        record: &LabelRecord,
-        norm: ProgressNorm,
-        sequences: Sequences,
-        label_beyond: bool,
-        max_length: usize,
-    ) -> Option<Self> {
-        let mut tokens = match sequences {
+    pub(crate) fn of(record: &LabelRecord, rules: &ExampleRules<'_>) -> Option<Self> {
+        let mut tokens = match rules.sequences {
             Sequences::Whole => record.whole(),
             Sequences::Shortened => record.shortened(),
         };
-        tokens.truncate(max_length);
+        tokens.truncate(rules.max_length);
         let prompt = record.prompt_ids.len();
         if record.dropped.is_some() || prompt == 0 || tokens.len() < prompt + 2 {
             return None;
         }
-        let mut labels = record.signal_labels(norm, label_beyond);
         // The last token's state is not stored: nothing after it is drafted.
-        labels.truncate(tokens.len() - prompt - 2);
+        let limit = tokens.len() - 2;
+        let signals = record.signal_labels(rules.norm, rules.label_beyond);
+        let labelled: Vec<usize> = match rules.boundaries {
+            None => (0..signals.len()).collect(),
+            Some(table) => table.boundaries(&record.whole_thought()),
+        };
+        let labels = labelled
+            .into_iter()
+            .filter(|&i| i < signals.len() && prompt + i < limit)
+            .map(|i| Labelled { position: prompt + i, label: signals[i] })
+            .collect();
         Some(Self { question: record.id.clone(), tokens, prompt, labels })
     }
 
@@ -68,20 +94,17 @@ impl Example {
 pub(crate) fn read_examples(
     path: &Path,
     records: impl Iterator<Item = Result<LabelRecord>>,
-    header: &LabelHeader,
-    sequences: Sequences,
-    label_beyond: bool,
-    max_length: usize,
+    rules: &ExampleRules<'_>,
 ) -> Result<Vec<Example>> {
-    let norm = header.options.progress_norm;
     let mut examples = Vec::new();
     for record in records {
-        examples.extend(Example::of(&record?, norm, sequences, label_beyond, max_length));
+        examples.extend(Example::of(&record?, rules));
     }
     if examples.is_empty() {
         return Err(TrainError::NoData(format!(
-            "{} holds no labelled thought of at most {max_length} tokens",
-            path.display()
+            "{} holds no labelled thought of at most {} tokens",
+            path.display(),
+            rules.max_length
         )));
     }
     Ok(examples)

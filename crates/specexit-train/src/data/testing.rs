@@ -2,7 +2,7 @@
 
 use specexit_exit::TokenId;
 
-use super::examples::Example;
+use super::examples::{Example, Labelled};
 use super::source::TargetSource;
 use crate::error::Result;
 use crate::net::probe::SignalLabel;
@@ -87,10 +87,13 @@ pub(crate) fn toy_examples(count: usize) -> Vec<Example> {
             }
             let kept = length - 6;
             let labels = (1..=kept)
-                .map(|i| SignalLabel {
-                    confidence: i as f32 / (kept + 1) as f32,
-                    progress: i as f32 / kept as f32,
-                    remaining: (kept - i) as f32,
+                .map(|i| Labelled {
+                    position: 2 + i,
+                    label: SignalLabel {
+                        confidence: i as f32 / (kept + 1) as f32,
+                        progress: i as f32 / kept as f32,
+                        remaining: (kept - i) as f32,
+                    },
                 })
                 .collect();
             Example { question: format!("q{}", i / 2), tokens, prompt: 3, labels }

@@ -144,6 +144,12 @@ impl LabelRecord {
         [&self.prompt_ids[..], &self.thought_ids, &self.rest_ids].concat()
     }
 
+    /// All thinking tokens, N of them.
+    pub(crate) fn whole_thought(&self) -> Vec<TokenId> {
+        let after = self.full.saturating_sub(self.kept).min(self.rest_ids.len());
+        [&self.thought_ids[..], &self.rest_ids[..after]].concat()
+    }
+
     /// The output as it could have been: prompt, kept thought, end marker, answer.
     pub fn shortened(&self) -> Vec<TokenId> {
         [&self.prompt_ids[..], &self.thought_ids, &self.close_ids, &self.answer_ids].concat()

@@ -7,7 +7,7 @@ use crate::data::source::TargetSource;
 use crate::error::Result;
 use crate::net::draft::{Draft, DraftBatch, Drafted, Weights};
 use crate::net::params::Param;
-use crate::net::probe::{self, SIGNAL_NAMES, SIGNALS, SignalLabel};
+use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS, SignalLabel, position_losses};
 
 /// How well the draft layer predicts the target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -156,11 +156,11 @@ pub(crate) fn draft_quality<S: TargetSource>(
 
 /// Measures the probe on states in its coordinates.
 pub(crate) fn signal_quality(
-    param: &Param,
+    probe: &Probe,
     coordinates: &[f32],
     labels: &[SignalLabel],
 ) -> Vec<SignalQuality> {
-    let logits = probe::logits(param, coordinates);
+    let logits = probe.logits(coordinates);
     (0..SIGNALS)
         .map(|signal| {
             let mut pairs = Vec::new();
@@ -170,7 +170,7 @@ pub(crate) fn signal_quality(
                 if truth.is_nan() {
                     continue;
                 }
-                loss += probe::position_losses(*z, label)[signal].0;
+                loss += position_losses(*z, label)[signal].0;
                 let activated = specexit_exit::Signals::from_logits(*z);
                 let predicted =
                     [activated.confidence, activated.progress, activated.remaining][signal];

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use specexit_model::Positions;
 
 use crate::error::{Result, TrainError};
 use crate::net::init::Init;
+use crate::net::probe::ProbeKind;
 use crate::ops::Products;
 
 /// How the three signal losses are weighted against the token loss.
@@ -104,6 +106,12 @@ pub struct TrainOptions {
     /// What the products of the layers are computed in.
     pub products: Products,
 
+    /// What the probe is made of.
+    pub probe: ProbeKind,
+    /// Width M of the MLP's hidden layer; 128 when absent.
+    pub probe_width: Option<usize>,
+    /// Which thinking tokens the probe learns from, and later speaks at.
+    pub positions: Positions,
     /// Further passes with the probe alone; they cost little.
     pub probe_epochs: usize,
     /// Peak learning rate of the probe.
@@ -153,6 +161,9 @@ impl Default for TrainOptions {
             ttt_steps: 4,
             ttt_decay: 0.8,
             products: Products::default(),
+            probe: ProbeKind::default(),
+            probe_width: None,
+            positions: Positions::default(),
             probe_epochs: 20,
             probe_lr: 1e-3,
             probe_weight_decay: 0.01,
@@ -193,6 +204,9 @@ impl TrainOptions {
                 "needs whole outputs: shortened ones have no thinking tokens beyond the cut";
             return Err(TrainError::option("label_beyond", problem));
         }
+        if self.probe_width.is_some() && self.probe != ProbeKind::Mlp {
+            return Err(TrainError::option("probe_width", "is that of an MLP; set probe = mlp"));
+        }
         positive("lr", self.lr)?;
         positive("probe_lr", self.probe_lr)?;
         positive("clip_norm", self.clip_norm)?;
@@ -217,6 +231,7 @@ impl TrainOptions {
             ("heads", self.heads.unwrap_or(1), 1 << 12),
             ("kv_heads", self.kv_heads.unwrap_or(1), 1 << 12),
             ("head_dim", self.head_dim.unwrap_or(1), 1 << 12),
+            ("probe_width", self.probe_width.unwrap_or(1), 1 << 14),
             ("draft_vocab_size", self.draft_vocab_size.unwrap_or(1), 1 << 24),
         ] {
             if value == 0 || value > limit {
@@ -234,6 +249,11 @@ impl TrainOptions {
             ));
         }
         Ok(())
+    }
+
+    /// Width M of an MLP probe's hidden layer.
+    pub(crate) fn hidden_width(&self) -> usize {
+        self.probe_width.unwrap_or(128)
     }
 
     /// The options that decide what is learned, as recorded with the run.

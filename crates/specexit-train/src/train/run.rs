@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use specexit_exit::TokenId;
+use specexit_exit::{BoundaryTable, TokenId};
 use specexit_kernels::RopeTable;
-use specexit_model::Model;
 use specexit_model::config::inverse_frequencies;
-use specexit_model::head_file::{HeadConfig, SpecExitConfig};
+use specexit_model::head_file::{HeadConfig, SPECEXIT_VERSION, SpecExitConfig};
+use specexit_model::{Model, Positions};
 
 use super::checkpoint::RunState;
 use super::evaluate::Quality;
@@ -17,7 +17,7 @@ use super::options::TrainOptions;
 use super::report::{self, DataReport, REPORT_FILE, RunReport, TrainReport};
 use super::trainer::{Plan, Trainer};
 use crate::data::batches::{Loader, output_rows, statistics};
-use crate::data::examples::{Example, read_examples, split};
+use crate::data::examples::{Example, ExampleRules, read_examples, split};
 use crate::data::source::{LoadedTarget, TargetSource};
 use crate::data::states::StatesCache;
 use crate::data::vocabulary::draft_vocabulary;
@@ -27,7 +27,7 @@ use crate::label::{LabelFile, LabelHeader};
 use crate::net::draft::{Draft, DraftShape};
 use crate::net::init::{TargetStart, fresh_params};
 use crate::net::params::Param;
-use crate::net::probe::{SIGNAL_NAMES, SIGNALS, new_probe};
+use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS};
 use crate::ops::Gemm;
 use crate::progress::Progress;
 use crate::provenance::{ModelId, PROGRAM, derived_seed};
@@ -68,6 +68,8 @@ pub(crate) struct TargetFacts {
     pub(crate) max_positions: usize,
     /// Tokens the draft must be able to name: those that end a text.
     pub(crate) stop_ids: Vec<TokenId>,
+    /// The text of every token, which says where boundaries are.
+    pub(crate) token_bytes: Vec<Vec<u8>>,
 }
 
 /// Trains a draft head with a signal probe for `model` on labels made with it.
@@ -94,6 +96,7 @@ pub fn train(
         rope_theta: config.rope_theta,
         max_positions: config.max_position_embeddings,
         stop_ids: config.eos_token_ids.clone(),
+        token_bytes: model.tokenizer.token_bytes(config.vocab_size),
     };
     train_on(options, &facts, &mut LoadedTarget::new(&model.target), progress)
 }
@@ -121,14 +124,15 @@ pub(crate) fn train_on(
     let closing: Vec<TokenId> = records.iter().flat_map(|r| r.close_ids.clone()).collect();
     let records = records.into_iter().map(Ok);
     let max_length = options.max_length.min(facts.max_positions);
-    let examples = read_examples(
-        &options.labels,
-        records,
-        &header,
-        options.sequences,
-        options.label_beyond,
+    let table = BoundaryTable::new(&header.options.boundaries, &facts.token_bytes);
+    let rules = ExampleRules {
+        norm: header.options.progress_norm,
+        sequences: options.sequences,
+        label_beyond: options.label_beyond,
+        boundaries: (options.positions == Positions::Boundaries).then_some(&table),
         max_length,
-    )?;
+    };
+    let examples = read_examples(&options.labels, records, &rules)?;
     check_tokens(&options.labels, &examples, source.vocab_size())?;
     let (train, held_out) = split(&examples, options.held_out, options.seed)?;
 
@@ -163,9 +167,17 @@ pub(crate) fn train_on(
     let seed = derived_seed(options.seed, &["weights"]);
     let params = fresh_params(&shape, options.init, &start, seed);
     let remaining: Vec<f32> =
-        of_train.iter().flat_map(|e| e.labels.iter().map(|l| l.remaining)).collect();
+        of_train.iter().flat_map(|e| e.labels.iter().map(|l| l.label.remaining)).collect();
+    if remaining.is_empty() {
+        return Err(TrainError::NoData(format!(
+            "no training thought in {} has a label at a boundary; use positions = dense",
+            options.labels.display()
+        )));
+    }
     let mean_remaining = remaining.iter().sum::<f32>() / remaining.len().max(1) as f32;
-    let probe = new_probe(shape.taps, mean_remaining);
+    let seed = derived_seed(options.seed, &["probe"]);
+    let hidden = options.hidden_width();
+    let probe = Probe::new(options.probe, shape.taps, hidden, mean_remaining, seed);
 
     let gemm = Gemm::new(options.products);
     let inv_freq = inverse_frequencies(facts.rope_theta, shape.head_dim);
@@ -314,10 +326,11 @@ fn head_config(
         tie_word_embeddings: false,
         torch_dtype: "bfloat16".to_owned(),
         specexit: Some(SpecExitConfig {
-            version: 1,
+            version: SPECEXIT_VERSION,
             signals: SIGNAL_NAMES.map(str::to_owned).to_vec(),
             progress_norm: spelled(&header.options.progress_norm),
             confidence_kind: spelled(&header.options.confidence),
+            positions: options.positions,
             label_max_len: data.label_max_len,
             target_name: facts.id.name.clone(),
             target_hash: facts.id.hash.clone(),
@@ -350,8 +363,7 @@ fn finish<S: TargetSource>(
         model: facts.id.clone(),
         options: options.identity(),
         run: RunReport {
-            parameters: trainer.params.iter().map(count).sum::<usize>()
-                + SIGNALS * trainer.draft.shape.taps,
+            parameters: trainer.params.iter().chain(&trainer.probe.params).map(count).sum(),
             steps: state.step,
             best_draft_step: state.best_draft.map(|b| b.step),
             best_probe_steps: state.best_probe.map(|best| best.map(|b| b.step)),

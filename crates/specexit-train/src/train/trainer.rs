@@ -14,7 +14,7 @@ use crate::data::source::TargetSource;
 use crate::error::Result;
 use crate::net::draft::{Draft, Weights};
 use crate::net::params::{AdamW, Param, clip_factor, sum_of_squares};
-use crate::net::probe::{self, SIGNALS};
+use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS, SignalLabel};
 use crate::ops::with_numbers;
 use crate::progress::Progress;
 
@@ -82,9 +82,9 @@ pub(crate) struct Trainer<'a, S> {
     pub(crate) draft: &'a Draft,
     pub(crate) plan: Plan,
     pub(crate) params: Vec<Param>,
-    pub(crate) probe: Param,
-    /// Values of the best probe rows so far.
-    pub(crate) best_probe: Param,
+    pub(crate) probe: Probe,
+    /// Values of the best probe so far.
+    pub(crate) best_probe: Probe,
     pub(crate) state: RunState,
 }
 
@@ -92,13 +92,15 @@ impl<S: TargetSource> Trainer<'_, S> {
     /// Takes up the last checkpoint of the folder, if there is one.
     pub(crate) fn resume(&mut self) -> Result<()> {
         let path = self.folder.join(LAST);
-        let mut params: Vec<&mut Param> = self.params.iter_mut().chain([&mut self.probe]).collect();
+        let mut params: Vec<&mut Param> =
+            self.params.iter_mut().chain(&mut self.probe.params).collect();
         let Some(state) = checkpoint::load_run::<RunState>(&path, &mut params)? else {
             return Ok(());
         };
         checkpoint::same_run(&path, state.run.clone(), &self.state.run)?;
         self.state = state;
-        checkpoint::load_values(&self.folder.join(BEST_PROBE), &mut [&mut self.best_probe])?;
+        let mut best: Vec<&mut Param> = self.best_probe.params.iter_mut().collect();
+        checkpoint::load_values(&self.folder.join(BEST_PROBE), &mut best)?;
         Ok(())
     }
 
@@ -154,7 +156,7 @@ impl<S: TargetSource> Trainer<'_, S> {
     }
 
     fn save(&self) -> Result<()> {
-        let params: Vec<&Param> = self.params.iter().chain([&self.probe]).collect();
+        let params: Vec<&Param> = self.params.iter().chain(&self.probe.params).collect();
         checkpoint::save_run(&self.folder.join(LAST), &params, &self.state)
     }
 
@@ -223,23 +225,18 @@ impl<S: TargetSource> Trainer<'_, S> {
     fn train_probe(
         &mut self,
         coordinates: &[f32],
-        labels: &[probe::SignalLabel],
+        labels: &[SignalLabel],
         token_norm: Option<f64>,
     ) -> Result<StepMetrics> {
         let o = self.options;
-        let step = probe::step(&self.probe, coordinates, labels);
-        for (loss, name) in step.losses.iter().zip(probe::SIGNAL_NAMES) {
+        let forward = self.probe.forward(coordinates, labels);
+        let losses = forward.losses;
+        for (loss, name) in losses.iter().zip(SIGNAL_NAMES) {
             self.check(*loss, &format!("the {name} loss"))?;
         }
-        let width = self.probe.shape[1];
-        let norms: Vec<f64> =
-            step.grad.chunks_exact(width).map(|row| sum_of_squares(row).sqrt()).collect();
-        let lambda = self.loss_weights(&norms, token_norm);
-        let mut grad = step.grad;
-        for (row, weight) in grad.chunks_exact_mut(width).zip(lambda) {
-            row.iter_mut().for_each(|g| *g = (f64::from(*g) * weight) as f32);
-        }
-        let grad_norm = sum_of_squares(&grad).sqrt();
+        let lambda = self.loss_weights(&forward.norms, token_norm);
+        let grads = self.probe.backward(coordinates, forward, lambda);
+        let grad_norm = grads.iter().map(|g| sum_of_squares(g)).sum::<f64>().sqrt();
         self.check(grad_norm, "the gradient of the probe")?;
         let schedule = Schedule {
             peak: o.probe_lr,
@@ -255,10 +252,13 @@ impl<S: TargetSource> Trainer<'_, S> {
             weight_decay: o.probe_weight_decay,
             update: self.state.step + 1,
         };
-        self.probe.update(&grad, clip_factor(grad_norm, o.probe_clip_norm), &adam);
+        let clip = clip_factor(grad_norm, o.probe_clip_norm);
+        for (param, grad) in self.probe.params.iter_mut().zip(&grads) {
+            param.update(grad, clip, &adam);
+        }
         self.state.lambda = Some(lambda.map(Exact));
         Ok(StepMetrics {
-            signal_losses: step.losses,
+            signal_losses: losses,
             lambda,
             probe_lr: adam.lr,
             probe_grad_norm: grad_norm,
@@ -306,15 +306,14 @@ impl<S: TargetSource> Trainer<'_, S> {
                 self.state.best_draft = Some(Best { loss: Exact(loss), step });
             }
         }
-        let width = self.probe.shape[1];
-        for (i, signal) in quality.signals.iter().enumerate() {
-            if self.state.best_probe[i].is_none_or(|best| signal.loss < best.loss.0) {
-                let row = i * width..(i + 1) * width;
-                self.best_probe.value[row.clone()].copy_from_slice(&self.probe.value[row]);
-                self.state.best_probe[i] = Some(Best { loss: Exact(signal.loss), step });
-            }
+        let losses: Vec<f64> = quality.signals.iter().map(|signal| signal.loss).collect();
+        let before = self.state.best_probe.map(|best| best.map(|best| best.loss.0));
+        let better = self.best_probe.keep_best(&self.probe, &losses, before);
+        for i in (0..SIGNALS).filter(|&i| better[i]) {
+            self.state.best_probe[i] = Some(Best { loss: Exact(losses[i]), step });
         }
-        checkpoint::save_values(&self.folder.join(BEST_PROBE), &[&self.best_probe], step)?;
+        let best: Vec<&Param> = self.best_probe.params.iter().collect();
+        checkpoint::save_values(&self.folder.join(BEST_PROBE), &best, step)?;
         progress.note(&describe(epoch, &quality));
         metrics.append(&HeldOutMetrics { step, epoch: epoch as u64, held_out: quality })
     }
@@ -347,7 +346,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         }
         let mut params: Vec<&mut Param> = self.params.iter_mut().collect();
         checkpoint::load_values(&self.folder.join(BEST_DRAFT), &mut params)?;
-        self.probe.value.clone_from(&self.best_probe.value);
+        self.probe.take_values(&self.best_probe);
         Ok(Quality { draft: self.measure_draft(&self.params)?, signals: self.measure_signals()? })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use specexit_engine::{Engine, EngineOptions, Policy};
 use specexit_kernels::Precision;
-use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig, PROBE_ROWS};
+use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig};
+use specexit_model::probe::{PROBE_ROWS, PROBE_UP};
 use specexit_model::{DraftHead, Embedded, Model, ModelSource, Weights};
 
 use crate::assets;
@@ -200,6 +201,7 @@ impl HeadChoice {
 fn has_probe(config: &HeadConfig, weights: &Weights) -> bool {
     let fc = weights.shape("fc.weight");
     fc.is_some_and(|shape| shape.first() == Some(&(config.hidden_size + PROBE_ROWS)))
+        || weights.contains(PROBE_UP)
 }
 
 fn policy(text: &str, path: &Path) -> anyhow::Result<Policy> {

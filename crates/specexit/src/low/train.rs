@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use clap::Args;
-use specexit_train::{Init, LossWeights, Products, Sequences, TrainOptions};
+use specexit_model::Positions;
+use specexit_train::{Init, LossWeights, ProbeKind, Products, Sequences, TrainOptions};
 
 use super::ModelArgs;
 use super::shared::word;
@@ -136,6 +137,16 @@ pub(crate) struct DraftArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signal probe")]
 pub(crate) struct ProbeArgs {
+    /// Three more rows of fc, as published, or a small MLP of its own: fc or mlp [default: fc]
+    #[arg(long, value_name = "KIND", value_parser = word::<ProbeKind>)]
+    pub(crate) probe: Option<ProbeKind>,
+    /// Width of the MLP's hidden layer [default: 128]
+    #[arg(long, value_name = "N")]
+    pub(crate) probe_width: Option<usize>,
+    /// Which thinking tokens have signals: all (dense) or those at boundaries, where exits are
+    /// decided: dense or boundaries [default: dense]
+    #[arg(long, value_name = "WHERE", value_parser = word::<Positions>)]
+    pub(crate) positions: Option<Positions>,
     /// Further passes with the probe alone
     #[arg(long, value_name = "N", default_value_t = DEFAULT.probe_epochs)]
     pub(crate) probe_epochs: usize,
