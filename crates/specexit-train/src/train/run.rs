@@ -28,7 +28,7 @@ use crate::net::draft::{Draft, DraftShape};
 use crate::net::init::{TargetStart, fresh_params};
 use crate::net::params::Param;
 use crate::net::probe::{SIGNAL_NAMES, SIGNALS, new_probe};
-use crate::ops::Gemm;
+use crate::ops::{Gemm, all_cores};
 use crate::progress::Progress;
 use crate::provenance::{ModelId, PROGRAM, derived_seed};
 
@@ -167,14 +167,14 @@ pub(crate) fn train_on(
     let mean_remaining = remaining.iter().sum::<f32>() / remaining.len().max(1) as f32;
     let probe = new_probe(shape.taps, mean_remaining);
 
-    let gemm = Gemm::new(options.products);
+    let kernels = all_cores();
     let inv_freq = inverse_frequencies(facts.rope_theta, shape.head_dim);
     let longest = examples.iter().map(|e| e.tokens.len()).max().unwrap_or(0);
     let steps = options.ttt_steps.max(options.report_chain);
     let rope = Arc::new(RopeTable::new(&inv_freq, longest + steps));
-    let draft = Draft { shape: shape.clone(), rope, gemm };
-    let (basis, gemm) = (&means.basis, &draft.gemm);
-    let loader = Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, gemm)?;
+    let draft = Draft::new(&shape, rope, options.products, &kernels);
+    let (basis, gemm) = (&means.basis, Gemm::new(options.products, &kernels));
+    let loader = Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, &gemm)?;
     let mut trainer = Trainer {
         options,
         folder: &options.out,
@@ -182,7 +182,9 @@ pub(crate) fn train_on(
         train: &train,
         held_out: &held_out,
         loader: &loader,
-        draft: &draft,
+        kernels: &kernels,
+        draft,
+        grads: params.iter().map(|p| vec![0.0; p.value.len()]).collect(),
         plan: Plan::new(options, &examples, &train),
         params,
         best_probe: probe.clone(),
@@ -215,7 +217,7 @@ pub(crate) fn train_on(
     let head = options.out.join(HEAD_FOLDER);
     head_file(config, &shape, &trainer.params, &trainer.probe, &means.basis, &vocabulary)
         .save(&head)?;
-    let report = finish(options, facts, data, &trainer, quality)?;
+    let report = finish(options, facts, &shape, data, &trainer, quality)?;
     Ok(TrainSummary {
         finished: true,
         steps: total,
@@ -337,6 +339,7 @@ fn spelled(value: &impl serde::Serialize) -> String {
 fn finish<S: TargetSource>(
     options: &TrainOptions,
     facts: &TargetFacts,
+    shape: &DraftShape,
     data: DataReport,
     trainer: &Trainer<'_, S>,
     quality: Quality,
@@ -350,8 +353,7 @@ fn finish<S: TargetSource>(
         model: facts.id.clone(),
         options: options.identity(),
         run: RunReport {
-            parameters: trainer.params.iter().map(count).sum::<usize>()
-                + SIGNALS * trainer.draft.shape.taps,
+            parameters: trainer.params.iter().map(count).sum::<usize>() + SIGNALS * shape.taps,
             steps: state.step,
             best_draft_step: state.best_draft.map(|b| b.step),
             best_probe_steps: state.best_probe.map(|best| best.map(|b| b.step)),

@@ -50,7 +50,8 @@ fn speed_of_a_step() {
     let attention = 14.0 * (pairs * shape.q() * shape.num_hidden_layers) as f64;
     let batches = TextBatch::group(texts.iter().map(|t| (&t[..], t.len() / 4)), 2048);
     let mut grads: Vec<Vec<f32>> = params.iter().map(|p| vec![0.0; p.value.len()]).collect();
-    let mut decoder = Fast::new(&shape);
+    let kernels = all_cores();
+    let mut decoder = Fast::new(&shape, &kernels);
     for _ in 0..8 {
         let (start, cpu) = (Instant::now(), cpu_seconds());
         let mut parts = [0f64; 4];
@@ -70,7 +71,7 @@ fn speed_of_a_step() {
         }
         let adam =
             AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, update: 1 };
-        params.iter_mut().zip(&grads).for_each(|(p, g)| p.update(g, 1.0, &adam));
+        params.iter_mut().zip(&grads).for_each(|(p, g)| p.update(&kernels, g, 1.0, &adam));
         lap(3);
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         let [prepare, forward, backward, update] = parts;

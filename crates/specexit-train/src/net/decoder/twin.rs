@@ -9,7 +9,7 @@ use super::*;
 use crate::net::params::Param;
 use crate::ops::check::numbers;
 use crate::ops::with_numbers;
-use crate::ops::{Gemm, Products, Projection, attention, rms_norm, silu_mul, soft_cross_entropy};
+use crate::ops::{Projection, attention, rms_norm, silu_mul, soft_cross_entropy};
 
 pub(super) fn tiny() -> DecoderShape {
     DecoderShape {
@@ -56,7 +56,7 @@ fn on_tape(
     params: &[Param],
     batch: &TextBatch,
 ) -> Result<(f64, Vec<Vec<f32>>)> {
-    let decoder = Plain::new(shape, Products::F32);
+    let decoder = Plain::new(shape, Gemm::Candle);
     let vars: Vec<Var> = params.iter().map(|p| p.var().unwrap()).collect();
     let at = |i: usize| vars[i].as_tensor().clone();
     let linear = |x: &Tensor, w: Tensor| Projection::new(w, &Gemm::Candle)?.apply(x);
@@ -139,9 +139,10 @@ fn gradients_are_those_of_the_tape() {
             }
         }
     };
-    let plain = |products| Decoder::Plain(Box::new(Plain::new(&shape, products)));
+    let plain =
+        |products| Decoder::Plain(Box::new(Plain::new(&shape, Gemm::new(products, &all_cores()))));
     check(&mut plain(Products::F32), expected_loss, &expected, 2e-6);
-    let mut fast = Decoder::new(&shape, Products::Bf16);
+    let mut fast = Decoder::new(&shape, Products::Bf16, &all_cores());
     check(&mut fast, expected_loss, &expected, 4e-2);
     // Where the same factors are rounded, only the order of sums differs, and now and then a number
     // that is thereby rounded the other way.
