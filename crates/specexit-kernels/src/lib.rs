@@ -68,4 +68,6 @@ pub use pool::Pool;
 pub use rope::RopeTable;
 pub use small_product::{View, small_product};
 pub use softmax::{argmax, softmax};
-pub use train::{Bf16Rows, CausalShape, HeadNorms, PairPanels};
+pub use train::{
+    AdamW, Bf16Rows, CausalShape, ChainSequence, HeadNorms, PairPanels, RowLosses, SoftTargets,
+};

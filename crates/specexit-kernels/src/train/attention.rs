@@ -19,10 +19,10 @@ use crate::simd::{LANES, Simd, exp, max_of};
 use crate::softmax::exp_in_place;
 
 /// Queries of a block.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// Rows from the one that is gathered to the one that is fetched.
-const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 8;
 
 /// Sizes of an attention layer whose rows are `q|k|v`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +37,16 @@ pub struct CausalShape {
 
 impl CausalShape {
     /// Values of a row `q|k|v`.
-    fn stride(&self) -> usize {
+    pub(super) fn stride(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
-    fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
     /// Values per head with padding.
-    fn padded(&self) -> usize {
+    pub(super) fn padded(&self) -> usize {
         self.head_dim.next_multiple_of(WIDTH)
     }
 }
@@ -174,7 +174,7 @@ impl Kernels {
     }
 }
 
-fn sized(scratch: &mut crate::arena::Buffer, len: usize) -> &mut [f32] {
+pub(super) fn sized(scratch: &mut crate::arena::Buffer, len: usize) -> &mut [f32] {
     scratch.grow(len * size_of::<f32>());
     scratch.slice_mut(len)
 }
@@ -386,7 +386,7 @@ fn backward<S: Simd>(
                 let lse = lse[(task.rows.start + rows.start + i) * shape.heads + head];
                 let seen = rows.start + i + 1;
                 let (p, dp) = (&mut p[i * length..][..columns], &mut dp[i * length..][..columns]);
-                score_gradients(s, p, dp, seen, lse);
+                score_gradients(s, p, dp, seen, lse, 0.0);
             }
             let (p, dp): (&[f32], &[f32]) = (p, dp);
             let dims = [n, width, columns];
@@ -414,9 +414,17 @@ fn backward<S: Simd>(
 }
 
 /// Turns a row of scores into probabilities and the gradients `dp` of these into those of the
-/// scores, `p (dp - sum(p dp))`; both are zero from column `seen` on.
+/// scores, `p (dp - sum(p dp))`; both are zero from column `seen` on. `own` is what keys outside of
+/// the row add to that sum, which is returned.
 #[inline(always)]
-fn score_gradients<S: Simd>(s: S, p: &mut [f32], dp: &mut [f32], seen: usize, lse: f32) {
+pub(super) fn score_gradients<S: Simd>(
+    s: S,
+    p: &mut [f32],
+    dp: &mut [f32],
+    seen: usize,
+    lse: f32,
+    own: f32,
+) -> f32 {
     p[seen..].fill(f32::NEG_INFINITY);
     let (p, _) = p.as_chunks_mut::<LANES>();
     let (dp, _) = dp.as_chunks_mut::<LANES>();
@@ -427,8 +435,9 @@ fn score_gradients<S: Simd>(s: S, p: &mut [f32], dp: &mut [f32], seen: usize, ls
         s.store(e, p);
         sum = s.fma(e, s.load(dp), sum);
     }
-    let mean = s.splat(s.sum(sum));
+    let mean = s.sum(sum) + own;
     for (p, dp) in p.iter().zip(dp) {
-        s.store(s.mul(s.load(p), s.sub(s.load(dp), mean)), dp);
+        s.store(s.mul(s.load(p), s.sub(s.load(dp), s.splat(mean))), dp);
     }
+    mean
 }

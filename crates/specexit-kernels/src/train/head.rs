@@ -24,6 +24,54 @@ pub(super) struct Turn<'a> {
     pub(super) scale: f32,
 }
 
+/// A rotation by the angles of one position, without a norm.
+#[derive(Clone, Copy)]
+pub(super) struct Rotation<'a> {
+    pub(super) cos: &'a [f32],
+    pub(super) sin: &'a [f32],
+    /// Factor of the result.
+    pub(super) scale: f32,
+}
+
+impl Rotation<'_> {
+    /// `y = scale * rotate(x)`.
+    #[inline(always)]
+    pub(super) fn forward<S: Simd>(&self, s: S, y: &mut [f32], x: &[f32]) {
+        let (half, scale) = (self.cos.len(), s.splat(self.scale));
+        let (x_low, x_high) = x.split_at(half);
+        let (y_low, y_high) = y.split_at_mut(half);
+        for start in (0..half).step_by(LANES) {
+            let part = start..half.min(start + LANES);
+            let a = s.mul(s.load_part(&x_low[part.clone()], 0.0), scale);
+            let b = s.mul(s.load_part(&x_high[part.clone()], 0.0), scale);
+            let cos = s.load_part(&self.cos[part.clone()], 0.0);
+            let sin = s.load_part(&self.sin[part.clone()], 0.0);
+            s.store_part(s.sub(s.mul(a, cos), s.mul(b, sin)), &mut y_low[part.clone()]);
+            s.store_part(s.fma(a, sin, s.mul(b, cos)), &mut y_high[part]);
+        }
+    }
+
+    /// Adds the gradient of `x` to `dx`, given that of `y`.
+    #[inline(always)]
+    pub(super) fn backward<S: Simd>(&self, s: S, dx: &mut [f32], g: &[f32]) {
+        let (half, scale) = (self.cos.len(), s.splat(self.scale));
+        let (g_low, g_high) = g.split_at(half);
+        let (x_low, x_high) = dx.split_at_mut(half);
+        for start in (0..half).step_by(LANES) {
+            let part = start..half.min(start + LANES);
+            let a = s.mul(s.load_part(&g_low[part.clone()], 0.0), scale);
+            let b = s.mul(s.load_part(&g_high[part.clone()], 0.0), scale);
+            let cos = s.load_part(&self.cos[part.clone()], 0.0);
+            let sin = s.load_part(&self.sin[part.clone()], 0.0);
+            let low = s.add(s.load_part(&x_low[part.clone()], 0.0), s.fma(a, cos, s.mul(b, sin)));
+            let high = s.sub(s.mul(b, cos), s.mul(a, sin));
+            let high = s.add(s.load_part(&x_high[part.clone()], 0.0), high);
+            s.store_part(low, &mut x_low[part.clone()]);
+            s.store_part(high, &mut x_high[part]);
+        }
+    }
+}
+
 impl Turn<'_> {
     /// `y = scale * rotate(norm(x))`.
     #[inline(always)]

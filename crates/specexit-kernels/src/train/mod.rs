@@ -6,15 +6,21 @@
 //! Every sum has one order, whatever the number of threads.
 
 mod attention;
+mod chain;
 mod f32_product;
 mod head;
 mod operands;
 mod product;
 mod rows;
+mod soft_loss;
+mod update;
 
 pub use attention::CausalShape;
+pub use chain::ChainSequence;
 pub use head::HeadNorms;
 pub use operands::{Bf16Rows, PairPanels};
+pub use soft_loss::{RowLosses, SoftTargets};
+pub use update::AdamW;
 
 /// Rows that one task of an operation row by row takes: a fixed number, so that partial sums are
 /// the same with any number of threads.

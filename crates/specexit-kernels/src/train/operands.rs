@@ -136,8 +136,11 @@ impl PairPanels {
     ///
     /// If `weight` does not have `outputs * inputs` values.
     pub fn set_transposed(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
-        assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
-        self.fill(inputs, outputs, |i, o| weight[o * inputs + i]);
+        self.size_transposed(weight, outputs, inputs);
+        let pairs = self.pairs;
+        for (panel, rows) in self.all_mut().chunks_exact_mut(pairs.max(1)).enumerate() {
+            fill_transposed(rows, panel * PANEL, weight, outputs, inputs);
+        }
     }
 
     /// The factor for `g W` of a weight `[outputs, inputs]`: k runs over outputs.
@@ -146,30 +149,94 @@ impl PairPanels {
     ///
     /// If `weight` does not have `outputs * inputs` values.
     pub fn set(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
-        assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
-        self.fill(outputs, inputs, |o, i| weight[o * inputs + i]);
+        self.size(weight, outputs, inputs);
+        let pairs = self.pairs;
+        for (panel, rows) in self.all_mut().chunks_exact_mut(pairs.max(1)).enumerate() {
+            fill(rows, panel * PANEL, weight, outputs, inputs);
+        }
     }
 
-    /// Inner dimension `k`, padded as [`Bf16Rows`] are, and `n` columns of `value(k, n)`.
-    #[inline(always)]
-    fn fill(&mut self, k: usize, n: usize, value: impl Fn(usize, usize) -> f32) {
-        self.resize(k.next_multiple_of(BLOCK) / 2, n);
-        let pairs = self.pairs;
-        let bits = |i: usize, j: usize| if i < k { u32::from(round(value(i, j))) } else { 0 };
-        for (panel, rows) in self.all_mut().chunks_exact_mut(pairs.max(1)).enumerate() {
-            let first = panel * PANEL;
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = [0; PANEL];
-                for (column, pair) in row.iter_mut().enumerate().take(n - first) {
-                    let j = first + column;
-                    *pair = bits(2 * i, j) | bits(2 * i + 1, j) << 16;
-                }
+    /// Inner dimensions are padded as [`Bf16Rows`] are.
+    fn size_transposed(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
+        assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
+        self.resize(inputs.next_multiple_of(BLOCK) / 2, outputs);
+    }
+
+    fn size(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
+        assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
+        self.resize(outputs.next_multiple_of(BLOCK) / 2, inputs);
+    }
+}
+
+/// The panel of `value(i, column) = weight[column, i]` from column `first` on.
+fn fill_transposed(
+    to: &mut [[Pair; PANEL]],
+    first: usize,
+    weight: &[f32],
+    outputs: usize,
+    inputs: usize,
+) {
+    to.as_flattened_mut().fill(0);
+    for column in 0..PANEL.min(outputs - first) {
+        let row = &weight[(first + column) * inputs..][..inputs];
+        for (to, pair) in to.iter_mut().zip(row.chunks(2)) {
+            let odd = pair.get(1).map_or(0, |x| u32::from(round(*x)));
+            to[column] = u32::from(round(pair[0])) | odd << 16;
+        }
+    }
+}
+
+/// The panel of `value(i, column) = weight[i, column]` from column `first` on.
+fn fill(to: &mut [[Pair; PANEL]], first: usize, weight: &[f32], outputs: usize, inputs: usize) {
+    let columns = PANEL.min(inputs - first);
+    for (i, to) in to.iter_mut().enumerate() {
+        *to = [0; PANEL];
+        for (half, row) in (2 * i..outputs.min(2 * i + 2)).enumerate() {
+            let row = &weight[row * inputs + first..][..columns];
+            for (to, x) in to.iter_mut().zip(row) {
+                *to |= u32::from(round(*x)) << (16 * half);
             }
         }
     }
 }
 
 impl Kernels {
+    /// [`PairPanels::set_transposed`] on all threads.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn pack_transposed(
+        &self,
+        to: &mut PairPanels,
+        weight: &[f32],
+        outputs: usize,
+        inputs: usize,
+    ) {
+        to.size_transposed(weight, outputs, inputs);
+        self.each_panel(to, |first, panel| fill_transposed(panel, first, weight, outputs, inputs));
+    }
+
+    /// [`PairPanels::set`] on all threads.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn pack(&self, to: &mut PairPanels, weight: &[f32], outputs: usize, inputs: usize) {
+        to.size(weight, outputs, inputs);
+        self.each_panel(to, |first, panel| fill(panel, first, weight, outputs, inputs));
+    }
+
+    /// Calls `job(first column, panel)` on each panel, on all threads.
+    fn each_panel(&self, to: &mut PairPanels, job: impl Fn(usize, &mut [[Pair; PANEL]]) + Sync) {
+        let (pairs, panels) = (to.pairs, to.cols.div_ceil(PANEL));
+        let all = &Disjoint::new(to.all_mut());
+        self.pool().claim(panels, |panel| {
+            // SAFETY: each task has its own panel.
+            job(panel * PANEL, unsafe { all.part(panel * pairs..(panel + 1) * pairs) });
+        });
+    }
+
     /// Rounds `x` `[rows, cols]` to bf16.
     ///
     /// # Panics

@@ -32,16 +32,39 @@ impl Kernels {
     ///
     /// If the lengths do not fit.
     pub fn norm_rows(&self, y: &mut Bf16Rows, x: &[f32], weight: &[f32], eps: f32) {
-        let width = weight.len();
-        assert!(width > 0 && x.len().is_multiple_of(width), "x is not whole rows of {width}");
-        y.resize(x.len() / width, width);
+        self.norm_rows_beside(y, &[(x, weight)], eps);
+    }
+
+    /// As [`norm_rows`](Self::norm_rows) for several inputs `(x, weight)` of equal width and height,
+    /// whose results lie side by side in the rows of `y`, `[m, inputs * width]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit, or there is no input.
+    pub fn norm_rows_beside(&self, y: &mut Bf16Rows, inputs: &[(&[f32], &[f32])], eps: f32) {
+        let (x, weight) = inputs.first().expect("something to norm");
+        let (width, values) = (weight.len(), x.len());
+        assert!(width > 0 && values.is_multiple_of(width), "x is not whole rows of {width}");
+        let same = |(x, weight): &(&[f32], &[f32])| x.len() == values && weight.len() == width;
+        assert!(inputs.iter().all(same), "inputs differ in their lengths");
+        y.resize(values / width, inputs.len() * width);
         let stride = y.stride();
         self.each_rows(y.values_mut(), stride, |first, y| {
-            let x = &x[first * width..][..y.len() / stride * width];
-            dispatch!(
-                self.checked_isa(),
-                norm(y: &mut [bf16], stride: usize, x: &[f32], weight: &[f32], eps: f32)
-            );
+            for (i, (x, weight)) in inputs.iter().enumerate() {
+                let x = &x[first * width..][..y.len() / stride * width];
+                let (offset, y) = (i * width, &mut *y);
+                dispatch!(
+                    self.checked_isa(),
+                    norm(
+                        y: &mut [bf16],
+                        stride: usize,
+                        offset: usize,
+                        x: &[f32],
+                        weight: &[f32],
+                        eps: f32,
+                    )
+                );
+            }
         });
     }
 
@@ -60,16 +83,40 @@ impl Kernels {
         weight: &[f32],
         eps: f32,
     ) {
+        self.norm_rows_beside_backward(dx, dw, grad, weight.len(), 0, x, weight, eps);
+    }
+
+    /// As [`norm_rows_backward`](Self::norm_rows_backward) for one input of
+    /// [`norm_rows_beside`](Self::norm_rows_beside): its gradient begins at column `offset` of the
+    /// rows of `grad`, which are `stride` wide.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit.
+    pub fn norm_rows_beside_backward(
+        &self,
+        dx: &mut [f32],
+        dw: &mut [f32],
+        grad: &[f32],
+        stride: usize,
+        offset: usize,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+    ) {
         let width = weight.len();
         assert!(width > 0 && x.len().is_multiple_of(width), "x is not whole rows of {width}");
-        assert!(dx.len() == x.len() && grad.len() == x.len(), "dx, grad and x differ in length");
+        assert!(offset + width <= stride, "{offset} + {width} columns in rows of {stride}");
+        let fits = dx.len() == x.len() && grad.len() == x.len() / width * stride;
+        assert!(fits, "dx, grad and x differ in their rows");
         assert_eq!(dw.len(), width, "dw is not [{width}]");
         let tasks = (x.len() / width).div_ceil(ROWS_PER_TASK);
         let mut partial = vec![0.0; tasks * width];
         let parts = &Disjoint::new(&mut partial);
         self.each_rows(dx, width, |first, dx| {
             let (from, task) = (first * width, first / ROWS_PER_TASK);
-            let (x, grad) = (&x[from..][..dx.len()], &grad[from..][..dx.len()]);
+            let x = &x[from..][..dx.len()];
+            let grad = &grad[first * stride..][..dx.len() / width * stride];
             // SAFETY: each task has its own part.
             let dw = unsafe { parts.part(task * width..(task + 1) * width) };
             dispatch!(
@@ -78,6 +125,8 @@ impl Kernels {
                     dx: &mut [f32],
                     dw: &mut [f32],
                     grad: &[f32],
+                    stride: usize,
+                    offset: usize,
                     x: &[f32],
                     weight: &[f32],
                     eps: f32,
@@ -142,6 +191,16 @@ impl Kernels {
         });
     }
 
+    /// [`softmax`](crate::softmax) of each row of `x` `[m, width]`.
+    ///
+    /// # Panics
+    ///
+    /// If `x` is not whole rows.
+    pub fn softmax_rows(&self, x: &mut [f32], width: usize) {
+        assert!(width > 0 && x.len().is_multiple_of(width), "x is not whole rows of {width}");
+        self.each_rows(x, width, |_, x| x.chunks_exact_mut(width).for_each(crate::softmax));
+    }
+
     /// The sum over rows of the cross-entropy of `logits` `[m, vocab]` with `targets` `[m]`, and
     /// `scale` times its gradient, rounded. The logits are overwritten.
     ///
@@ -191,12 +250,21 @@ impl Kernels {
 }
 
 #[inline(always)]
-fn norm<S: Simd>(s: S, y: &mut [bf16], stride: usize, x: &[f32], weight: &[f32], eps: f32) {
+fn norm<S: Simd>(
+    s: S,
+    y: &mut [bf16],
+    stride: usize,
+    offset: usize,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+) {
     let width = weight.len();
     for (y, x) in y.chunks_exact_mut(stride).zip(x.chunks_exact(width)) {
         let mean = sum_of_squares(s, x) / width as f32;
         let scale = s.splat(1.0 / (mean + eps).sqrt());
-        let parts = y[..width].chunks_mut(LANES).zip(x.chunks(LANES)).zip(weight.chunks(LANES));
+        let y = &mut y[offset..offset + width];
+        let parts = y.chunks_mut(LANES).zip(x.chunks(LANES)).zip(weight.chunks(LANES));
         for ((y, x), w) in parts {
             let normed = s.mul(s.mul(s.load_part(x, 0.0), scale), s.load_part(w, 0.0));
             store_rounded(s, normed, y);
@@ -212,13 +280,16 @@ fn norm_backward<S: Simd>(
     dx: &mut [f32],
     dw: &mut [f32],
     grad: &[f32],
+    stride: usize,
+    offset: usize,
     x: &[f32],
     weight: &[f32],
     eps: f32,
 ) {
     let width = weight.len();
-    let rows = dx.chunks_exact_mut(width).zip(grad.chunks_exact(width)).zip(x.chunks_exact(width));
+    let rows = dx.chunks_exact_mut(width).zip(grad.chunks_exact(stride)).zip(x.chunks_exact(width));
     for ((dx, g), x) in rows {
+        let g = &g[offset..offset + width];
         let (mut squares, mut products) = (s.splat(0.0), s.splat(0.0));
         for ((x, g), w) in x.chunks(LANES).zip(g.chunks(LANES)).zip(weight.chunks(LANES)) {
             let x = s.load_part(x, 0.0);

@@ -1,7 +1,6 @@
 //! Sequences grouped into training steps, and the tensors of one step.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -147,8 +146,8 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         taps.par_chunks_mut(3 * width).for_each(|row| {
             row.iter_mut().zip(&self.basis.inverse_rms).for_each(|(x, scale)| *x *= scale);
         });
-        let targets = Targets { probs: Arc::new(self.distributions(hidden)?), argmax };
-        let draft = DraftBatch { taps: tensor(taps, (tokens, 3 * width))?, sequences, targets };
+        let targets = Targets { probs: self.distributions(hidden)?, argmax };
+        let draft = DraftBatch { taps, sequences, targets };
         Ok(Batch { draft, coordinates, labels, tokens })
     }
 

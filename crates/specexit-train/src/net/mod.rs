@@ -1,5 +1,6 @@
 //! What is trained: the draft layer of EAGLE-3 and the signal probe.
 
+pub(crate) mod buffers;
 pub(crate) mod decoder;
 pub(crate) mod draft;
 pub(crate) mod init;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use candle_core::{Result, Var};
-use rayon::prelude::*;
+use specexit_kernels::Kernels;
 
 use crate::ops;
 
@@ -41,9 +41,6 @@ pub(crate) struct AdamW {
     pub(crate) update: u64,
 }
 
-/// Elements that one task takes.
-const TASK: usize = 1 << 15;
-
 impl Param {
     /// A tensor without optimiser history.
     pub(crate) fn new(
@@ -64,46 +61,18 @@ impl Param {
     }
 
     /// One AdamW update (Loshchilov & Hutter 2019) with the gradient times `scale`.
-    pub(crate) fn update(&mut self, grad: &[f32], scale: f32, adam: &AdamW) {
-        let (b1, b2) = (adam.beta1 as f32, adam.beta2 as f32);
+    pub(crate) fn update(&mut self, kernels: &Kernels, grad: &[f32], scale: f32, adam: &AdamW) {
         let steps = adam.update.min(i32::MAX as u64) as i32;
-        let correct1 = 1.0 - adam.beta1.powi(steps);
-        let correct2 = 1.0 - adam.beta2.powi(steps);
-        let rate = (adam.lr / correct1) as f32;
-        let root = (1.0 / correct2) as f32;
-        let eps = adam.eps as f32;
-        let keep = if self.decays { (1.0 - adam.lr * adam.weight_decay) as f32 } else { 1.0 };
-        let values = self.value.par_chunks_mut(TASK);
-        let moments = self.m.par_chunks_mut(TASK).zip(self.v.par_chunks_mut(TASK));
-        values.zip(moments).zip(grad.par_chunks(TASK)).for_each(|((value, (m, v)), grad)| {
-            let state = value.iter_mut().zip(m).zip(v).zip(grad);
-            for (((value, m), v), g) in state {
-                let g = g * scale;
-                *m = b1 * *m + (1.0 - b1) * g;
-                *v = b2 * *v + (1.0 - b2) * g * g;
-                *value = *value * keep - rate * *m / ((*v * root).sqrt() + eps);
-            }
-        });
+        let update = specexit_kernels::AdamW {
+            beta1: adam.beta1 as f32,
+            beta2: adam.beta2 as f32,
+            rate: (adam.lr / (1.0 - adam.beta1.powi(steps))) as f32,
+            correction: (1.0 / (1.0 - adam.beta2.powi(steps))) as f32,
+            eps: adam.eps as f32,
+            keep: if self.decays { (1.0 - adam.lr * adam.weight_decay) as f32 } else { 1.0 },
+        };
+        kernels.adamw(&mut self.value, &mut self.m, &mut self.v, grad, scale, update);
     }
-}
-
-/// Sum of squares in f64, in one fixed order.
-pub(crate) fn sum_of_squares(numbers: &[f32]) -> f64 {
-    let parts: Vec<f64> = numbers
-        .par_chunks(TASK)
-        .map(|part| {
-            let (lanes, tail) = part.as_chunks::<8>();
-            let mut sums = [0f64; 8];
-            for chunk in lanes {
-                for (sum, x) in sums.iter_mut().zip(chunk) {
-                    *sum += f64::from(*x) * f64::from(*x);
-                }
-            }
-            let tail: f64 = tail.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-            sums.iter().sum::<f64>() + tail
-        })
-        .collect();
-    parts.iter().sum()
 }
 
 /// The factor that brings a gradient of norm `norm` down to at most `limit`.
@@ -113,14 +82,20 @@ pub(crate) fn clip_factor(norm: f64, limit: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use specexit_kernels::Precision;
+
     use super::*;
+
+    fn kernels() -> Kernels {
+        Kernels::new(1, Precision::Bf16)
+    }
 
     #[test]
     fn the_first_update_moves_by_the_learning_rate() {
         let mut p = Param::new("w", vec![1, 2], vec![1.0, 1.0]);
         let adam =
             AdamW { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, update: 1 };
-        p.update(&[3.0, -0.01], 1.0, &adam);
+        p.update(&kernels(), &[3.0, -0.01], 1.0, &adam);
         assert!((p.value[0] - 0.9).abs() < 1e-4 && (p.value[1] - 1.1).abs() < 1e-4);
     }
 
@@ -130,8 +105,8 @@ mod tests {
             AdamW { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.5, update: 1 };
         let mut matrix = Param::new("w", vec![1, 1], vec![1.0]);
         let mut scale = Param::new("n", vec![1], vec![1.0]);
-        matrix.update(&[0.0], 1.0, &adam);
-        scale.update(&[0.0], 1.0, &adam);
+        matrix.update(&kernels(), &[0.0], 1.0, &adam);
+        scale.update(&kernels(), &[0.0], 1.0, &adam);
         assert_eq!((matrix.value[0], scale.value[0]), (0.95, 1.0));
     }
 
@@ -139,6 +114,6 @@ mod tests {
     fn clipping_shortens_only_long_gradients() {
         assert_eq!(clip_factor(4.0, 1.0), 0.25);
         assert_eq!(clip_factor(0.5, 1.0), 1.0);
-        assert_eq!(sum_of_squares(&[3.0; 9]), 81.0);
+        assert_eq!(kernels().sum_of_squares(&[3.0; 9]), 81.0);
     }
 }

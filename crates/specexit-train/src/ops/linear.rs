@@ -31,14 +31,17 @@ pub(crate) enum Gemm {
     Kernels(Arc<Kernels>),
 }
 
+/// Kernels on all cores.
+pub(crate) fn all_cores() -> Arc<Kernels> {
+    Arc::new(Kernels::new(rayon::current_num_threads(), Precision::Bf16))
+}
+
 impl Gemm {
-    /// The arithmetic asked for, on all cores.
-    pub(crate) fn new(products: Products) -> Self {
+    /// The arithmetic asked for.
+    pub(crate) fn new(products: Products, kernels: &Arc<Kernels>) -> Self {
         match products {
             Products::F32 => Self::Candle,
-            Products::Bf16 => {
-                Self::Kernels(Arc::new(Kernels::new(rayon::current_num_threads(), Precision::Bf16)))
-            }
+            Products::Bf16 => Self::Kernels(Arc::clone(kernels)),
         }
     }
 }
@@ -229,7 +232,8 @@ mod tests {
                 candle_core::Var::from_tensor(&numbers).unwrap()
             };
             let (x, w) = (var(1, (rows, inputs)), var(2, (outputs, inputs)));
-            let projection = Projection::new(w.as_tensor().clone(), &Gemm::new(products)).unwrap();
+            let projection =
+                Projection::new(w.as_tensor().clone(), &Gemm::new(products, &all_cores())).unwrap();
             let y = projection.apply(&x).unwrap();
             let weights = tensor(numbers(3, rows * outputs), (rows, outputs)).unwrap();
             let grads = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();

@@ -19,7 +19,7 @@ use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor};
 pub(crate) use attention::{AttentionStep, SequenceRows, attention};
 pub(crate) use dense::Dense;
 pub use linear::Products;
-pub(crate) use linear::{Gemm, Projection};
+pub(crate) use linear::{Gemm, Projection, all_cores};
 pub(crate) use loss::soft_cross_entropy;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use silu_mul::silu_mul;

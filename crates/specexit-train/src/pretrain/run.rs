@@ -1,9 +1,11 @@
 //! A whole pretraining run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use specexit_kernels::Kernels;
 
 use super::batch::{Step, held_out, next_step};
 use super::export::{MODEL_FOLDER, write_model};
@@ -12,7 +14,8 @@ use super::options::{Corpus, PretrainOptions};
 use crate::error::{Result, TrainError};
 use crate::jsonl::identify;
 use crate::net::decoder::{Decoder, TextBatch};
-use crate::net::params::{AdamW, Param, clip_factor, sum_of_squares};
+use crate::net::params::{AdamW, Param, clip_factor};
+use crate::ops::all_cores;
 use crate::progress::Progress;
 use crate::provenance::derived_seed;
 use crate::train::checkpoint::{self, Exact};
@@ -74,10 +77,12 @@ pub fn pretrain(
     std::fs::create_dir_all(&options.out).map_err(TrainError::io("create", &options.out))?;
     let run = identify(&options.out.join("run.json"), &options.identity(corpus))?;
     let params = options.shape.fresh_params(derived_seed(options.seed, &["weights"]));
+    let kernels = all_cores();
     let mut trainer = Trainer {
         options,
         corpus,
-        decoder: Decoder::new(&options.shape, options.products),
+        decoder: Decoder::new(&options.shape, options.products, &kernels),
+        kernels,
         grads: params.iter().map(|p| vec![0.0; p.value.len()]).collect(),
         params,
         held_out: held_out(corpus, &options.shape)?,
@@ -100,6 +105,7 @@ struct Trainer<'a> {
     options: &'a PretrainOptions,
     corpus: &'a dyn Corpus,
     decoder: Decoder,
+    kernels: Arc<Kernels>,
     params: Vec<Param>,
     grads: Vec<Vec<f32>>,
     held_out: Vec<TextBatch>,
@@ -172,7 +178,7 @@ impl Trainer<'_> {
         let loss = self.decoder.gradients(&self.params, &batches, scale, &mut self.grads)?;
         let loss = loss / targets as f64;
         self.check(loss, "the loss")?;
-        let squares: Vec<f64> = self.grads.iter().map(|g| sum_of_squares(g)).collect();
+        let squares: Vec<f64> = self.grads.iter().map(|g| self.kernels.sum_of_squares(g)).collect();
         let grad_norm = squares.iter().sum::<f64>().sqrt();
         self.check(grad_norm, "the gradient")?;
 
@@ -188,7 +194,7 @@ impl Trainer<'_> {
         };
         let clip = clip_factor(grad_norm, o.clip_norm);
         for (param, grad) in self.params.iter_mut().zip(&self.grads) {
-            param.update(grad, clip, &adam);
+            param.update(&self.kernels, grad, clip, &adam);
         }
         self.state.step += 1;
         self.state.sample += samples;

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::batches::Loader;
 use crate::data::source::TargetSource;
 use crate::error::Result;
-use crate::net::draft::{Draft, DraftBatch, Drafted, Weights};
-use crate::net::params::Param;
+use crate::net::draft::{Draft, DraftBatch, Drafted};
 use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS, SignalLabel, position_losses};
 
 /// How well the draft layer predicts the target.
@@ -91,17 +90,15 @@ fn simulate(rows: usize, chain: usize, agrees: impl Fn(usize, usize) -> bool) ->
     (rows, rounds)
 }
 
-/// Measures the draft layer on the sequences `indices`.
+/// Measures the draft layer, with the weights it has been prepared with, on the sequences `steps`.
 pub(crate) fn draft_quality<S: TargetSource>(
-    draft: &Draft,
-    params: &[Param],
+    draft: &mut Draft,
     loader: &Loader<'_, S>,
     steps: &[Vec<usize>],
     trained_depth: usize,
     decay: f64,
     chain: usize,
 ) -> Result<DraftQuality> {
-    let weights = Weights::frozen(params, &draft.gemm)?;
     let depth = trained_depth.max(chain);
     let (mut losses, mut agreed, mut counts) =
         (vec![0f64; depth], vec![0usize; depth], vec![0usize; depth]);
@@ -109,7 +106,7 @@ pub(crate) fn draft_quality<S: TargetSource>(
     let (mut covered, mut positions) = (0, 0);
     for indices in steps {
         let batch = loader.load(indices)?.draft;
-        let drafted = draft.forward(&weights, &batch, depth, 1.0)?;
+        let drafted = draft.forward(&batch, depth)?;
         let agreement = agreement(&batch, &drafted);
         for (k, rows) in agreement.iter().enumerate() {
             losses[k] += drafted.step_losses[k] * rows.len() as f64;

@@ -28,7 +28,7 @@ use crate::net::draft::{Draft, DraftShape};
 use crate::net::init::{TargetStart, fresh_params};
 use crate::net::params::Param;
 use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS};
-use crate::ops::Gemm;
+use crate::ops::{Gemm, all_cores};
 use crate::progress::Progress;
 use crate::provenance::{ModelId, PROGRAM, derived_seed};
 
@@ -179,14 +179,14 @@ pub(crate) fn train_on(
     let hidden = options.hidden_width();
     let probe = Probe::new(options.probe, shape.taps, hidden, mean_remaining, seed);
 
-    let gemm = Gemm::new(options.products);
+    let kernels = all_cores();
     let inv_freq = inverse_frequencies(facts.rope_theta, shape.head_dim);
     let longest = examples.iter().map(|e| e.tokens.len()).max().unwrap_or(0);
     let steps = options.ttt_steps.max(options.report_chain);
     let rope = Arc::new(RopeTable::new(&inv_freq, longest + steps));
-    let draft = Draft { shape: shape.clone(), rope, gemm };
-    let (basis, gemm) = (&means.basis, &draft.gemm);
-    let loader = Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, gemm)?;
+    let draft = Draft::new(&shape, rope, options.products, &kernels);
+    let (basis, gemm) = (&means.basis, Gemm::new(options.products, &kernels));
+    let loader = Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, &gemm)?;
     let mut trainer = Trainer {
         options,
         folder: &options.out,
@@ -194,7 +194,9 @@ pub(crate) fn train_on(
         train: &train,
         held_out: &held_out,
         loader: &loader,
-        draft: &draft,
+        kernels: &kernels,
+        draft,
+        grads: params.iter().map(|p| vec![0.0; p.value.len()]).collect(),
         plan: Plan::new(options, &examples, &train),
         params,
         best_probe: probe.clone(),

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use specexit_kernels::Kernels;
+
 use super::checkpoint::{self, Best, Exact, RunState};
 use super::evaluate::{self, Quality};
 use super::metrics::{self, HeldOutMetrics, MetricsFile, StepMetrics};
@@ -12,10 +14,9 @@ use crate::data::batches::{Loader, epoch_steps};
 use crate::data::examples::Example;
 use crate::data::source::TargetSource;
 use crate::error::Result;
-use crate::net::draft::{Draft, Weights};
-use crate::net::params::{AdamW, Param, clip_factor, sum_of_squares};
+use crate::net::draft::Draft;
+use crate::net::params::{AdamW, Param, clip_factor};
 use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS, SignalLabel};
-use crate::ops::with_numbers;
 use crate::progress::Progress;
 
 /// AdamW's epsilon.
@@ -79,7 +80,10 @@ pub(crate) struct Trainer<'a, S> {
     pub(crate) train: &'a [usize],
     pub(crate) held_out: &'a [usize],
     pub(crate) loader: &'a Loader<'a, S>,
-    pub(crate) draft: &'a Draft,
+    pub(crate) kernels: &'a Kernels,
+    pub(crate) draft: Draft,
+    /// Gradients of the draft layer, one for each of `params`.
+    pub(crate) grads: Vec<Vec<f32>>,
     pub(crate) plan: Plan,
     pub(crate) params: Vec<Param>,
     pub(crate) probe: Probe,
@@ -164,18 +168,12 @@ impl<S: TargetSource> Trainer<'_, S> {
     fn joint_step(&mut self, indices: &[usize]) -> Result<StepMetrics> {
         let o = self.options;
         let batch = self.loader.load(indices)?;
-        let (weights, vars) = Weights::tracked(&self.params, &self.draft.gemm)?;
-        let drafted = self.draft.forward(&weights, &batch.draft, o.ttt_steps, o.ttt_decay)?;
-        let token_loss = f64::from(drafted.loss.to_scalar::<f32>()?);
+        let (grads, draft) = (&mut self.grads, &mut self.draft);
+        let drafted =
+            draft.gradients(&self.params, &batch.draft, o.ttt_steps, o.ttt_decay, grads)?;
+        let token_loss = drafted.loss;
         self.check(token_loss, "the token loss")?;
-        let grads = drafted.loss.backward()?;
-        let mut squares = Vec::with_capacity(vars.len());
-        for var in &vars {
-            let grad = grads.get(var.as_tensor()).ok_or_else(|| {
-                candle_core::Error::Msg("a trained tensor received no gradient".to_owned())
-            })?;
-            squares.push(with_numbers(grad, |g| Ok(sum_of_squares(g)))?);
-        }
+        let squares: Vec<f64> = self.grads.iter().map(|g| self.kernels.sum_of_squares(g)).collect();
         let grad_norm = squares.iter().sum::<f64>().sqrt();
         self.check(grad_norm, "the gradient of the draft layer")?;
 
@@ -197,13 +195,8 @@ impl<S: TargetSource> Trainer<'_, S> {
             update: self.state.step + 1,
         };
         let clip = clip_factor(grad_norm, o.clip_norm);
-        for (param, var) in self.params.iter_mut().zip(&vars) {
-            if let Some(grad) = grads.get(var.as_tensor()) {
-                with_numbers(grad, |g| {
-                    param.update(g, clip, &adam);
-                    Ok(())
-                })?;
-            }
+        for (param, grad) in self.params.iter_mut().zip(&self.grads) {
+            param.update(self.kernels, grad, clip, &adam);
         }
         let agreement = evaluate::agreement(&batch.draft, &drafted);
         record.agreement_per_depth = evaluate::agreement_shares(&agreement);
@@ -236,7 +229,8 @@ impl<S: TargetSource> Trainer<'_, S> {
         }
         let lambda = self.loss_weights(&forward.norms, token_norm);
         let grads = self.probe.backward(coordinates, forward, lambda);
-        let grad_norm = grads.iter().map(|g| sum_of_squares(g)).sum::<f64>().sqrt();
+        let squares = grads.iter().map(|g| self.kernels.sum_of_squares(g));
+        let grad_norm = squares.sum::<f64>().sqrt();
         self.check(grad_norm, "the gradient of the probe")?;
         let schedule = Schedule {
             peak: o.probe_lr,
@@ -254,7 +248,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         };
         let clip = clip_factor(grad_norm, o.probe_clip_norm);
         for (param, grad) in self.probe.params.iter_mut().zip(&grads) {
-            param.update(grad, clip, &adam);
+            param.update(self.kernels, grad, clip, &adam);
         }
         self.state.lambda = Some(lambda.map(Exact));
         Ok(StepMetrics {
@@ -297,7 +291,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         let step = self.state.step;
         let mut quality = Quality { signals: self.measure_signals()?, ..Quality::default() };
         if epoch < self.plan.joint {
-            quality.draft = self.measure_draft(&self.params)?;
+            quality.draft = self.measure_draft()?;
             let loss = quality.draft.token_loss;
             self.check(loss, "the held-out token loss")?;
             if self.state.best_draft.is_none_or(|best| loss < best.loss.0) {
@@ -318,13 +312,13 @@ impl<S: TargetSource> Trainer<'_, S> {
         metrics.append(&HeldOutMetrics { step, epoch: epoch as u64, held_out: quality })
     }
 
-    /// Held-out quality of a draft layer.
-    pub(crate) fn measure_draft(&self, params: &[Param]) -> Result<evaluate::DraftQuality> {
+    /// Held-out quality of the draft layer as it is.
+    fn measure_draft(&mut self) -> Result<evaluate::DraftQuality> {
         let o = self.options;
         let steps = epoch_steps(self.examples, self.held_out, o.batch_tokens, o.seed, 0);
+        self.draft.prepare(&self.params)?;
         evaluate::draft_quality(
-            self.draft,
-            params,
+            &mut self.draft,
             self.loader,
             &steps,
             o.ttt_steps,
@@ -347,7 +341,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         let mut params: Vec<&mut Param> = self.params.iter_mut().collect();
         checkpoint::load_values(&self.folder.join(BEST_DRAFT), &mut params)?;
         self.probe.take_values(&self.best_probe);
-        Ok(Quality { draft: self.measure_draft(&self.params)?, signals: self.measure_signals()? })
+        Ok(Quality { draft: self.measure_draft()?, signals: self.measure_signals()? })
     }
 }
 

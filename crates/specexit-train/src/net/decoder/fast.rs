@@ -1,33 +1,26 @@
 //! The decoder on the kernels' training operations: bf16 factors, f32 sums, and buffers that are
 //! kept from one batch to the next.
 
-use rayon::prelude::*;
-use specexit_kernels::{
-    Bf16Rows, CausalShape, HeadNorms, Kernels, PairPanels, Precision, RopeTable,
-};
+use std::sync::Arc;
+
+use specexit_kernels::{Bf16Rows, CausalShape, HeadNorms, Kernels, PairPanels, RopeTable};
 use specexit_model::config::inverse_frequencies;
 
 use super::shape::{EMBEDDING, LayerTensor};
 use super::{DecoderShape, TextBatch};
+use crate::net::buffers::{Weight, sized, weight_gradient};
 use crate::net::params::Param;
 
 /// See the module.
 pub(crate) struct Fast {
     shape: DecoderShape,
     rope: RopeTable,
-    kernels: Kernels,
+    kernels: Arc<Kernels>,
     weights: Vec<LayerWeights>,
     head: Weight,
     layers: Vec<LayerTrace>,
     tail: Tail,
     scratch: Scratch,
-}
-
-/// A weight `[outputs, inputs]` as the factor of the forward and of the backward.
-#[derive(Default)]
-struct Weight {
-    forward: PairPanels,
-    backward: PairPanels,
 }
 
 /// Matrices of one layer.
@@ -84,44 +77,15 @@ struct Scratch {
     b: PairPanels,
 }
 
-/// The first `len` numbers of a buffer that only ever grows.
-fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
-}
-
-impl Weight {
-    fn set(&mut self, param: &Param) {
-        let (outputs, inputs) = (param.shape[0], param.shape[1]);
-        self.forward.set_transposed(&param.value, outputs, inputs);
-        self.backward.set(&param.value, outputs, inputs);
-    }
-}
-
-/// `dw += g^T x` for the rows `g` and `x`.
-fn weight_gradient(
-    kernels: &Kernels,
-    [a, b]: [&mut PairPanels; 2],
-    dw: &mut [f32],
-    g: &Bf16Rows,
-    x: &Bf16Rows,
-) {
-    kernels.interleave(a, g);
-    kernels.interleave(b, x);
-    kernels.multiply_transposed(dw, a, b);
-}
-
 impl Fast {
-    /// A decoder of this shape on all cores.
-    pub(crate) fn new(shape: &DecoderShape) -> Self {
+    /// A decoder of this shape.
+    pub(crate) fn new(shape: &DecoderShape, kernels: &Arc<Kernels>) -> Self {
         let inv_freq = inverse_frequencies(shape.rope_theta, shape.head_dim);
         let layers = shape.num_hidden_layers;
         Self {
             shape: shape.clone(),
             rope: RopeTable::new(&inv_freq, shape.max_position_embeddings),
-            kernels: Kernels::new(rayon::current_num_threads(), Precision::Bf16),
+            kernels: Arc::clone(kernels),
             weights: (0..layers).map(|_| LayerWeights::default()).collect(),
             head: Weight::default(),
             layers: (0..layers).map(|_| LayerTrace::default()).collect(),
@@ -132,14 +96,17 @@ impl Fast {
 
     /// Rounds and packs the weights of a step.
     pub(crate) fn prepare(&mut self, params: &[Param]) {
-        self.weights.par_iter_mut().enumerate().for_each(|(layer, w)| {
+        let set = |weight: &mut Weight, param: &Param| {
+            weight.set(&self.kernels, &param.value, param.shape[0], param.shape[1]);
+        };
+        for (layer, w) in self.weights.iter_mut().enumerate() {
             let param = |which| &params[DecoderShape::index(layer, which)];
-            w.qkv.set(param(LayerTensor::Qkv));
-            w.o.set(param(LayerTensor::O));
-            w.gate_up.set(param(LayerTensor::GateUp));
-            w.down.set(param(LayerTensor::Down));
-        });
-        self.head.set(&params[EMBEDDING]);
+            set(&mut w.qkv, param(LayerTensor::Qkv));
+            set(&mut w.o, param(LayerTensor::O));
+            set(&mut w.gate_up, param(LayerTensor::GateUp));
+            set(&mut w.down, param(LayerTensor::Down));
+        }
+        set(&mut self.head, &params[EMBEDDING]);
     }
 
     fn causal(&self) -> CausalShape {

@@ -18,7 +18,10 @@ mod speed;
 #[cfg(test)]
 mod twin;
 
+use std::sync::Arc;
+
 use candle_core::Result;
+use specexit_kernels::Kernels;
 
 pub(crate) use batch::TextBatch;
 pub use shape::DecoderShape;
@@ -26,7 +29,9 @@ pub use shape::DecoderShape;
 use self::fast::Fast;
 use self::plain::Plain;
 use super::params::Param;
-use crate::ops::Products;
+#[cfg(test)]
+use crate::ops::all_cores;
+use crate::ops::{Gemm, Products};
 
 /// A decoder, without its trained tensors: those of [`DecoderShape::tensors`] are passed in.
 pub(crate) enum Decoder {
@@ -38,10 +43,10 @@ pub(crate) enum Decoder {
 
 impl Decoder {
     /// A decoder of this shape.
-    pub(crate) fn new(shape: &DecoderShape, products: Products) -> Self {
+    pub(crate) fn new(shape: &DecoderShape, products: Products, kernels: &Arc<Kernels>) -> Self {
         match products {
-            Products::F32 => Self::Plain(Box::new(Plain::new(shape, products))),
-            Products::Bf16 => Self::Fast(Box::new(Fast::new(shape))),
+            Products::F32 => Self::Plain(Box::new(Plain::new(shape, Gemm::Candle))),
+            Products::Bf16 => Self::Fast(Box::new(Fast::new(shape, kernels))),
         }
     }
 

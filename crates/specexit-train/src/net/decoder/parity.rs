@@ -6,7 +6,6 @@ use specexit_testkit as testkit;
 
 use super::twin::{params, tiny};
 use super::*;
-use crate::ops::Products;
 use crate::pretrain::testing::write_for_tests;
 
 #[test]
@@ -30,9 +29,9 @@ fn an_exported_model_computes_the_same_logits() {
         [29, 12].map(|n| (0..n).map(|i| (i * i * 31 + i * 7 + n) % 256).collect());
     let mut batch = TextBatch::default();
     texts.iter().for_each(|t| batch.push(t, 0));
-    let plain = Plain::new(&shape, Products::F32);
+    let plain = Plain::new(&shape, Gemm::Candle);
     let trace = plain.forward(&plain.weights(&params).unwrap(), &batch).unwrap();
-    let mut fast = Fast::new(&shape);
+    let mut fast = Fast::new(&shape, &all_cores());
     fast.prepare(&params);
     fast.forward(&params, &batch);
     let mut ours = trace.logits().chunks_exact(shape.vocab_size);

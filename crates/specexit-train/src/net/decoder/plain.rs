@@ -9,7 +9,7 @@ use specexit_model::config::inverse_frequencies;
 use super::shape::{EMBEDDING, LayerTensor};
 use super::{DecoderShape, TextBatch};
 use crate::net::params::Param;
-use crate::ops::{AttentionStep, Dense, Gemm, Products, SequenceRows, rows};
+use crate::ops::{AttentionStep, Dense, Gemm, SequenceRows, rows};
 
 /// The decoder without its weights.
 pub(crate) struct Plain {
@@ -81,10 +81,10 @@ impl<'a> Weights<'a> {
 
 impl Plain {
     /// A decoder of this shape.
-    pub(crate) fn new(shape: &DecoderShape, products: Products) -> Self {
+    pub(crate) fn new(shape: &DecoderShape, gemm: Gemm) -> Self {
         let inv_freq = inverse_frequencies(shape.rope_theta, shape.head_dim);
         let rope = Arc::new(RopeTable::new(&inv_freq, shape.max_position_embeddings));
-        Self { shape: shape.clone(), rope, gemm: Gemm::new(products) }
+        Self { shape: shape.clone(), rope, gemm }
     }
 
     /// Prepares the tensors of [`DecoderShape::tensors`] for one step.

@@ -9,7 +9,7 @@ use super::*;
 use crate::net::params::Param;
 use crate::ops::check::numbers;
 use crate::ops::with_numbers;
-use crate::ops::{Gemm, Products, Projection, attention, rms_norm, silu_mul, soft_cross_entropy};
+use crate::ops::{Projection, attention, rms_norm, silu_mul, soft_cross_entropy};
 
 pub(super) fn tiny() -> DecoderShape {
     DecoderShape {
@@ -56,7 +56,7 @@ fn on_tape(
     params: &[Param],
     batch: &TextBatch,
 ) -> Result<(f64, Vec<Vec<f32>>)> {
-    let decoder = Plain::new(shape, Products::F32);
+    let decoder = Plain::new(shape, Gemm::Candle);
     let vars: Vec<Var> = params.iter().map(|p| p.var().unwrap()).collect();
     let at = |i: usize| vars[i].as_tensor().clone();
     let linear = |x: &Tensor, w: Tensor| Projection::new(w, &Gemm::Candle)?.apply(x);
@@ -133,8 +133,9 @@ fn gradients_are_those_of_the_tape() {
     let shape = tiny();
     let (params, batch) = (params(&shape, 50), batch(&shape));
     let expected = on_tape(&shape, &params, &batch).unwrap();
-    let mut plain = Decoder::Plain(Box::new(Plain::new(&shape, Products::F32)));
-    let mut fast = Decoder::new(&shape, Products::Bf16);
+    let mut plain =
+        Decoder::Plain(Box::new(Plain::new(&shape, Gemm::new(Products::F32, &all_cores()))));
+    let mut fast = Decoder::new(&shape, Products::Bf16, &all_cores());
     // Twice, because buffers are used again.
     for _ in 0..2 {
         let off = difference(&by_hand(&mut plain, &params, &batch), &expected);
@@ -147,8 +148,9 @@ fn gradients_are_those_of_the_tape() {
 #[test]
 fn the_fast_decoder_is_the_plain_one_with_rounded_factors() {
     let (shape, batch) = (tiny(), batch(&tiny()));
-    let mut plain = Decoder::Plain(Box::new(Plain::new(&shape, Products::Bf16)));
-    let mut fast = Decoder::new(&shape, Products::Bf16);
+    let mut plain =
+        Decoder::Plain(Box::new(Plain::new(&shape, Gemm::new(Products::Bf16, &all_cores()))));
+    let mut fast = Decoder::new(&shape, Products::Bf16, &all_cores());
     let mut off: Vec<f64> = (0..12)
         .map(|seed| {
             let params = params(&shape, 50 * seed);

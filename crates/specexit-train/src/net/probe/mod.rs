@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use basis::{Basis, Moments};
 
-use super::params::{Param, sum_of_squares};
+use super::params::Param;
 
 /// Number of signals.
 pub(crate) const SIGNALS: usize = 3;
@@ -123,8 +123,10 @@ impl Probe {
         let (losses, derivatives) = mean_losses(&rows::logits(last, inputs), labels);
         let gradient = rows::gradient(&derivatives, inputs);
         let width = last.shape[1];
-        let norm = |i: usize| sum_of_squares(&gradient[i * width..(i + 1) * width]).sqrt();
-        let norms = std::array::from_fn(norm);
+        let square = |g: &f32| f64::from(*g) * f64::from(*g);
+        let norms = std::array::from_fn(|i| {
+            gradient[i * width..(i + 1) * width].iter().map(square).sum::<f64>().sqrt()
+        });
         ProbeForward { losses, norms, derivatives, last: gradient, hidden }
     }
 
