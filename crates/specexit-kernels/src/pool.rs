@@ -155,6 +155,10 @@ impl Pool {
     /// Calls `job(index)` for each `index` in `0..count`: each thread takes the next one when it is
     /// free, because jobs differ in length and threads in luck.
     pub(crate) fn claim(&self, count: usize, job: impl Fn(usize) + Sync) {
+        if count == 1 {
+            // Nothing to share: waking the workers would cost more than many a small job.
+            return job(0);
+        }
         let next = AtomicUsize::new(0);
         self.run(|_| {
             loop {
