@@ -17,7 +17,7 @@
 //! which is linear in `x` without a bias, hence folds into plain rows *exactly*:
 //! `w = v / std + (b - v · mean / std) u`. Where `s` is not quite 1, training sees that too.
 
-use rayon::prelude::*;
+use specexit_kernels::Kernels;
 
 use super::params::Param;
 
@@ -107,19 +107,12 @@ impl Moments {
 }
 
 impl Basis {
-    /// Turns raw states `[rows, width]` into the probe's coordinates `[rows, width + 1]`.
-    pub(crate) fn coordinates(&self, states: &[f32]) -> Vec<f32> {
-        let width = self.mean.len();
-        let mut out = vec![0f32; states.len() / width * (width + 1)];
-        out.par_chunks_mut(width + 1).zip(states.par_chunks(width)).for_each(|(out, x)| {
-            let s: f64 = self.one.iter().zip(x).map(|(u, x)| f64::from(*u) * f64::from(*x)).sum();
-            let s = s as f32;
-            for i in 0..width {
-                out[i] = (x[i] - self.mean[i] * s) * self.inverse_std[i];
-            }
-            out[width] = s;
-        });
-        out
+    /// Appends raw states `[rows, width]` to `out`, in the probe's coordinates `[rows, width + 1]`.
+    pub(crate) fn coordinates(&self, kernels: &Kernels, out: &mut Vec<f32>, states: &[f32]) {
+        let (width, start) = (self.mean.len(), out.len());
+        out.resize(start + states.len() / width * (width + 1), 0.0);
+        let (mean, scale) = (&self.mean, &self.inverse_std);
+        kernels.centred_rows(&mut out[start..], states, &self.one, mean, scale);
     }
 
     /// The plain rows `[3, width]` that trained rows `[3, width + 1]` stand for.
@@ -151,19 +144,11 @@ pub(crate) fn new_probe(width: usize, mean_remaining: f32) -> Param {
 }
 
 /// Signal logits `[rows, 3]` of coordinates `[rows, width + 1]`.
-pub(crate) fn logits(probe: &Param, coordinates: &[f32]) -> Vec<[f32; SIGNALS]> {
+pub(crate) fn logits(kernels: &Kernels, probe: &Param, coordinates: &[f32]) -> Vec<[f32; SIGNALS]> {
     let width = probe.shape[1];
-    coordinates
-        .par_chunks(width)
-        .map(|x| {
-            let mut z = [0f32; SIGNALS];
-            for (z, row) in z.iter_mut().zip(probe.value.chunks_exact(width)) {
-                let products = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
-                *z = products.sum::<f64>() as f32;
-            }
-            z
-        })
-        .collect()
+    let mut z = vec![[0f32; SIGNALS]; coordinates.len() / width];
+    kernels.few_dots(z.as_flattened_mut(), coordinates, &probe.value, width);
+    z
 }
 
 fn sigmoid(z: f64) -> f64 {
@@ -203,23 +188,27 @@ pub(crate) struct ProbeStep {
 }
 
 /// Forward and backward over one batch.
-pub(crate) fn step(probe: &Param, coordinates: &[f32], labels: &[SignalLabel]) -> ProbeStep {
+pub(crate) fn step(
+    kernels: &Kernels,
+    probe: &Param,
+    coordinates: &[f32],
+    labels: &[SignalLabel],
+) -> ProbeStep {
     let width = probe.shape[1];
     let mut losses = [0f64; SIGNALS];
-    let mut grad = vec![0f64; SIGNALS * width];
     let mut counts = [0f64; SIGNALS];
-    let z = logits(probe, coordinates);
-    for ((z, label), x) in z.iter().zip(labels).zip(coordinates.chunks_exact(width)) {
+    let z = logits(kernels, probe, coordinates);
+    let mut slopes = vec![[0f64; SIGNALS]; z.len()];
+    for ((z, label), slopes) in z.iter().zip(labels).zip(&mut slopes) {
         let terms = position_losses(*z, label);
         for (signal, (loss, d)) in terms.into_iter().enumerate() {
             losses[signal] += loss;
             counts[signal] += f64::from(!label.in_order()[signal].is_nan());
-            if d != 0.0 {
-                let row = &mut grad[signal * width..(signal + 1) * width];
-                row.iter_mut().zip(x).for_each(|(g, x)| *g += d * f64::from(*x));
-            }
+            slopes[signal] = d;
         }
     }
+    let mut grad = vec![0f64; SIGNALS * width];
+    kernels.few_sums(&mut grad, slopes.as_flattened(), coordinates, width);
     for signal in 0..SIGNALS {
         let n = counts[signal].max(1.0);
         losses[signal] /= n;
@@ -242,6 +231,16 @@ mod tests {
             .collect()
     }
 
+    fn kernels() -> Kernels {
+        Kernels::new(1, specexit_kernels::Precision::Bf16)
+    }
+
+    fn coordinates(basis: &Basis, states: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        basis.coordinates(&kernels(), &mut out, states);
+        out
+    }
+
     fn basis(states: &[f32]) -> Basis {
         let mut moments = Moments::new(4);
         moments.add(states);
@@ -255,7 +254,7 @@ mod tests {
         let mut probe = new_probe(4, 10.0);
         probe.value = numbers(7, 15);
         let folded = basis.fold(&probe.value);
-        let z = logits(&probe, &basis.coordinates(&states));
+        let z = logits(&kernels(), &probe, &coordinates(&basis, &states));
         for (x, z) in states.chunks_exact(4).zip(z) {
             for (row, z) in folded.chunks_exact(4).zip(z) {
                 let plain: f64 =
@@ -268,7 +267,7 @@ mod tests {
     #[test]
     fn the_direction_of_ones_is_nearly_one() {
         let states = states(200);
-        let coordinates = basis(&states).coordinates(&states);
+        let coordinates = coordinates(&basis(&states), &states);
         for row in coordinates.chunks_exact(5) {
             assert!((row[4] - 1.0).abs() < 0.02, "{}", row[4]);
         }
@@ -277,7 +276,7 @@ mod tests {
     #[test]
     fn gradients_agree_with_differences() {
         let states = states(20);
-        let x = basis(&states).coordinates(&states);
+        let x = coordinates(&basis(&states), &states);
         let labels: Vec<SignalLabel> = (0..20)
             .map(|i| SignalLabel {
                 confidence: if i % 5 == 0 { f32::NAN } else { i as f32 / 20.0 },
@@ -287,12 +286,12 @@ mod tests {
             .collect();
         let mut probe = new_probe(4, 10.0);
         probe.value = numbers(9, 15);
-        let step0 = step(&probe, &x, &labels);
+        let step0 = step(&kernels(), &probe, &x, &labels);
         for at in 0..15 {
             let moved = |h: f32| {
                 let mut probe = probe.clone();
                 probe.value[at] += h;
-                step(&probe, &x, &labels).losses[at / 5]
+                step(&kernels(), &probe, &x, &labels).losses[at / 5]
             };
             let h = 1e-2;
             let found = (moved(h) - moved(-h)) / f64::from(2.0 * h);
