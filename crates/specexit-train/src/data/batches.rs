@@ -159,7 +159,9 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         draft.taps.clear();
         draft.targets.argmax.clear();
         draft.sequences.resize_with(indices.len(), DraftSequence::default);
-        (coordinates.clear(), labels.clear(), hidden.clear());
+        coordinates.clear();
+        labels.clear();
+        hidden.clear();
         *tokens = 0;
         for (&index, sequence) in indices.iter().zip(&mut draft.sequences) {
             let example = &self.examples[index];
@@ -179,7 +181,8 @@ impl<'a, S: TargetSource> Loader<'a, S> {
     /// Loads labelled states of the sequences `indices` and their labels only.
     pub(crate) fn load_labelled(&self, indices: &[usize], batch: &mut Batch) -> Result<()> {
         let Batch { coordinates, labels, states, .. } = batch;
-        (coordinates.clear(), labels.clear());
+        coordinates.clear();
+        labels.clear();
         for &index in indices {
             self.cache.read(index, states)?;
             self.label(&self.examples[index], states, coordinates, labels);
