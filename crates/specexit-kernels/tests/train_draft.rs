@@ -6,8 +6,8 @@ mod common;
 
 use common::{Numbers, bits};
 use specexit_kernels::{
-    AdamW, Bf16Rows, CausalShape, ChainSequence, Isa, Kernels, Precision, RopeTable, RowLosses,
-    SoftTargets,
+    AdamW, Bf16Rows, CausalShape, ChainSequence, Isa, Kernels, PairPanels, Precision, RopeTable,
+    RowLosses, SoftTargets,
 };
 
 fn kernels(threads: usize) -> impl Iterator<Item = Kernels> {
@@ -297,4 +297,86 @@ fn updates_have_the_same_bits_everywhere() {
         found.push((vec![bits(&value), bits(&m), bits(&v)], squares.to_bits()));
     }
     assert!(found.iter().all(|f| *f == found[0]));
+}
+
+#[test]
+fn products_with_few_rows() {
+    let (m, n, width) = if cfg!(miri) { (5, 2, 7) } else { (150, 3, 133) };
+    let mut random = Numbers::new(9);
+    let (x, w) = (random.take(m * width), random.take(n * width));
+    let d: Vec<f64> = wide(&random.take(m * n));
+    let [one, mean, scale] = [random.take(width), random.take(width), random.take(width)];
+    let dot = |a: &[f32], b: &[f32]| weighted(&wide(a), b);
+    let rows = || x.chunks(width);
+    let z: Vec<f64> = rows().flat_map(|x| w.chunks(width).map(move |w| dot(w, x))).collect();
+    let mut sums = vec![1.0; n * width];
+    for (x, d) in rows().zip(d.chunks(n)) {
+        for (sums, d) in sums.chunks_mut(width).zip(d) {
+            sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += d * f64::from(*x));
+        }
+    }
+    let mut centred = Vec::new();
+    for x in rows() {
+        let s = dot(&one, x);
+        let parts = x.iter().zip(&mean).zip(&scale);
+        centred
+            .extend(parts.map(|((x, m), c)| (f64::from(*x) - f64::from(*m) * s) * f64::from(*c)));
+        centred.push(s);
+    }
+    let mut all = Vec::new();
+    for kernels in kernels(1).chain(kernels(3)) {
+        let mut found_z = vec![f32::NAN; m * n];
+        kernels.few_dots(&mut found_z, &x, &w, width);
+        close(&wide(&found_z), &z, 1e-6, "dots");
+        let mut found_sums = vec![1.0; n * width];
+        kernels.few_sums(&mut found_sums, &d, &x, width);
+        close(&found_sums, &sums, 1e-12, "sums");
+        let mut rows = vec![f32::NAN; m * (width + 1)];
+        kernels.centred_rows(&mut rows, &x, &one, &mean, &scale);
+        close(&wide(&rows), &centred, 1e-6, "centred");
+        let mut scaled = x.clone();
+        kernels.scale_columns(&mut scaled, &scale);
+        let expected: Vec<f32> = x.iter().enumerate().map(|(i, x)| x * scale[i % width]).collect();
+        assert_eq!(scaled, expected);
+        all.push((bits(&found_z), bits(&rows), found_sums));
+    }
+    assert!(all.iter().all(|found| *found == all[0]), "bits differ");
+}
+
+#[test]
+fn packing_on_all_threads_is_packing() {
+    let (outputs, inputs) = if cfg!(miri) { (5, 35) } else { (131, 75) };
+    let mut random = Numbers::new(10);
+    let w = random.take(outputs * inputs);
+    let (x, g) = (random.take(3 * inputs), random.take(3 * outputs));
+    for kernels in kernels(3) {
+        let (mut rows, mut one, mut many) =
+            (Bf16Rows::default(), PairPanels::default(), PairPanels::default());
+        let mut multiply = |x: &[f32], from: usize, to: usize, w: &PairPanels| {
+            let mut y = vec![0.0; 3 * to];
+            kernels.round_rows(&mut rows, x, from);
+            kernels.multiply(&mut y, &rows, w, None);
+            y
+        };
+        one.set_transposed(&w, outputs, inputs);
+        kernels.pack_transposed(&mut many, &w, outputs, inputs);
+        let [a, b] = [&one, &many].map(|w| bits(&multiply(&x, inputs, outputs, w)));
+        assert_eq!(a, b);
+        one.set(&w, outputs, inputs);
+        kernels.pack(&mut many, &w, outputs, inputs);
+        let [a, b] = [&one, &many].map(|w| bits(&multiply(&g, outputs, inputs, w)));
+        assert_eq!(a, b);
+    }
+}
+
+#[test]
+fn softmax_rows_are_softmaxes() {
+    let (m, width) = (if cfg!(miri) { 5 } else { 70 }, 19);
+    let x = Numbers::new(11).take(m * width);
+    for kernels in kernels(2) {
+        let (mut found, mut expected) = (x.clone(), x.clone());
+        kernels.softmax_rows(&mut found, width);
+        expected.chunks_exact_mut(width).for_each(specexit_kernels::softmax);
+        assert_eq!(bits(&found), bits(&expected));
+    }
 }

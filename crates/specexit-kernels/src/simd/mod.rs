@@ -80,6 +80,10 @@ pub(crate) trait Simd: Copy {
     /// Up to sixteen values, the missing ones replaced by `fill`.
     #[inline(always)]
     fn load_part(self, from: &[f32], fill: f32) -> Self::F {
+        // Whole vectors are the rule, and a copy of unknown length is a call.
+        if let Ok(lanes) = from.try_into() {
+            return self.load(lanes);
+        }
         let mut lanes = [fill; LANES];
         lanes[..from.len()].copy_from_slice(from);
         self.load(&lanes)
@@ -88,6 +92,9 @@ pub(crate) trait Simd: Copy {
     /// The first `to.len()` lanes, at most sixteen.
     #[inline(always)]
     fn store_part(self, vector: Self::F, to: &mut [f32]) {
+        if let Ok(to) = <&mut Lanes>::try_from(&mut *to) {
+            return self.store(vector, to);
+        }
         to.copy_from_slice(&self.lanes(vector)[..to.len()]);
     }
 }

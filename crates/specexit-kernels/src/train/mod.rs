@@ -8,6 +8,7 @@
 mod attention;
 mod chain;
 mod f32_product;
+mod few;
 mod head;
 mod operands;
 mod product;

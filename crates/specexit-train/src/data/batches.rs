@@ -1,19 +1,20 @@
 //! Sequences grouped into training steps, and the tensors of one step.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rayon::prelude::*;
 use specexit_exit::TokenId;
+use specexit_kernels::{Kernels, Matrix};
 
 use super::examples::Example;
 use super::source::TargetSource;
-use super::states::StatesCache;
+use super::states::{SequenceStates, StatesCache};
 use crate::error::Result;
-use crate::net::draft::{DraftBatch, DraftSequence, Targets};
+use crate::net::draft::{DraftBatch, DraftSequence};
 use crate::net::probe::{Basis, Moments, SignalLabel};
-use crate::ops::{Gemm, Projection, tensor, with_numbers};
+use crate::ops::{Gemm, Products, Projection, tensor, with_numbers};
 use crate::provenance::derived_seed;
 use crate::random::shuffle;
 
@@ -46,7 +47,8 @@ pub(crate) fn epoch_steps(
     steps
 }
 
-/// Everything a training step reads.
+/// Everything a training step reads: a buffer that is loaded into again and again.
+#[derive(Default)]
 pub(crate) struct Batch {
     /// For the draft layer.
     pub(crate) draft: DraftBatch,
@@ -56,6 +58,12 @@ pub(crate) struct Batch {
     pub(crate) labels: Vec<SignalLabel>,
     /// Tokens read.
     pub(crate) tokens: usize,
+    /// The states of the sequence last read.
+    states: SequenceStates,
+    /// Normed final states of all drafted positions, `[positions, H_t]`.
+    hidden: Vec<f32>,
+    /// Labelled states of the sequence last read.
+    gathered: Vec<f32>,
 }
 
 /// Makes batches from cached states.
@@ -66,8 +74,16 @@ pub(crate) struct Loader<'a, S> {
     basis: &'a Basis,
     /// Draft id of each target id that has one.
     draft_ids: HashMap<TokenId, u32>,
-    /// Rows of the target's output projection for the draft vocabulary, `[V_d, H_t]`.
-    output_rows: Projection,
+    /// Draft vocabulary V_d.
+    vocab: usize,
+    output_rows: OutputRows,
+    kernels: Arc<Kernels>,
+}
+
+/// Rows of the target's output projection for the draft vocabulary, `[V_d, H_t]`.
+enum OutputRows {
+    Exact(Projection),
+    Rounded(Matrix),
 }
 
 /// Means over the states from which the target generated, of some sequences.
@@ -90,8 +106,9 @@ pub(crate) fn statistics(
 ) -> Result<Statistics> {
     let mut taps = Moments::new(3 * hidden_size);
     let mut hidden = Moments::new(hidden_size);
+    let mut states = SequenceStates::default();
     for &index in indices {
-        let states = cache.read(index)?;
+        cache.read(index, &mut states)?;
         taps.add(&states.taps[examples[index].first() * 3 * hidden_size..]);
         hidden.add(&states.hidden);
     }
@@ -118,104 +135,108 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         basis: &'a Basis,
         vocabulary: &[TokenId],
         output_rows: &[f32],
-        gemm: &Gemm,
+        products: Products,
+        kernels: &Arc<Kernels>,
     ) -> Result<Self> {
-        let shape = (vocabulary.len(), source.hidden_size());
+        let (rows, width) = (vocabulary.len(), source.hidden_size());
         let draft_ids = vocabulary.iter().enumerate().map(|(d, t)| (*t, d as u32)).collect();
-        let output_rows = Projection::new(tensor(output_rows.to_vec(), shape)?, gemm)?;
-        Ok(Self { examples, cache, source, basis, draft_ids, output_rows })
+        let output_rows = match products {
+            Products::F32 => {
+                let weight = tensor(output_rows.to_vec(), (rows, width))?;
+                OutputRows::Exact(Projection::new(weight, &Gemm::Candle)?)
+            }
+            Products::Bf16 => OutputRows::Rounded(Matrix::from_f32(rows, width, output_rows)),
+        };
+        let kernels = Arc::clone(kernels);
+        let vocab = rows;
+        Ok(Self { examples, cache, source, basis, draft_ids, vocab, output_rows, kernels })
     }
 
-    /// The tensors for the sequences `indices`.
-    pub(crate) fn load(&self, indices: &[usize]) -> Result<Batch> {
+    /// Loads what a step on the sequences `indices` reads.
+    pub(crate) fn load(&self, indices: &[usize], batch: &mut Batch) -> Result<()> {
         let width = self.source.hidden_size();
-        let (mut taps, mut hidden) = (Vec::new(), Vec::new());
-        let (mut argmax, mut sequences) = (Vec::new(), Vec::new());
-        let (mut labelled, mut labels, mut tokens) = (Vec::new(), Vec::new(), 0);
-        for &index in indices {
+        let Batch { draft, coordinates, labels, tokens, states, hidden, gathered } = batch;
+        draft.taps.clear();
+        draft.targets.argmax.clear();
+        draft.sequences.resize_with(indices.len(), DraftSequence::default);
+        coordinates.clear();
+        labels.clear();
+        hidden.clear();
+        *tokens = 0;
+        for (&index, sequence) in indices.iter().zip(&mut draft.sequences) {
             let example = &self.examples[index];
-            let states = self.cache.read(index)?;
-            gather(example, &states.taps, 3 * width, &mut labelled, &mut labels);
-            taps.extend(states.taps);
-            hidden.extend(states.hidden);
-            argmax.extend(states.most_probable.iter().map(|id| self.draft_ids.get(id).copied()));
-            sequences.push(self.sequence(example));
-            tokens += example.context();
+            self.cache.read(index, states)?;
+            self.label(example, states, gathered, coordinates, labels);
+            draft.taps.extend_from_slice(&states.taps);
+            hidden.extend_from_slice(&states.hidden);
+            let ids = states.most_probable.iter();
+            draft.targets.argmax.extend(ids.map(|id| self.draft_ids.get(id).copied()));
+            self.sequence(sequence, example, width);
+            *tokens += example.context();
         }
-        let coordinates = self.basis.coordinates(&labelled);
-        taps.par_chunks_mut(3 * width).for_each(|row| {
-            row.iter_mut().zip(&self.basis.inverse_rms).for_each(|(x, scale)| *x *= scale);
-        });
-        let targets = Targets { probs: self.distributions(hidden)?, argmax };
-        let draft = DraftBatch { taps, sequences, targets };
-        Ok(Batch { draft, coordinates, labels, tokens })
+        self.kernels.scale_columns(&mut draft.taps, &self.basis.inverse_rms);
+        self.distributions(&mut draft.targets.probs, hidden)
     }
 
-    /// Labelled states of the sequences `indices` in the probe's coordinates, with their labels.
-    pub(crate) fn load_labelled(&self, indices: &[usize]) -> Result<(Vec<f32>, Vec<SignalLabel>)> {
+    /// Loads labelled states of the sequences `indices` and their labels only.
+    pub(crate) fn load_labelled(&self, indices: &[usize], batch: &mut Batch) -> Result<()> {
+        let Batch { coordinates, labels, states, gathered, .. } = batch;
+        coordinates.clear();
+        labels.clear();
+        for &index in indices {
+            self.cache.read(index, states)?;
+            self.label(&self.examples[index], states, gathered, coordinates, labels);
+        }
+        Ok(())
+    }
+
+    /// Appends a sequence's labelled states in the probe's coordinates, and their labels.
+    fn label(
+        &self,
+        example: &Example,
+        states: &SequenceStates,
+        gathered: &mut Vec<f32>,
+        coordinates: &mut Vec<f32>,
+        labels: &mut Vec<SignalLabel>,
+    ) {
         let width = 3 * self.source.hidden_size();
-        let (mut labelled, mut labels) = (Vec::new(), Vec::new());
-        for &index in indices {
-            let example = &self.examples[index];
-            let taps = self.cache.read(index)?.taps;
-            gather(example, &taps, width, &mut labelled, &mut labels);
+        gathered.clear();
+        for labelled in &example.labels {
+            gathered.extend_from_slice(&states.taps[labelled.position * width..][..width]);
+            labels.push(labelled.label);
         }
-        Ok((self.basis.coordinates(&labelled), labels))
+        self.basis.coordinates(&self.kernels, coordinates, gathered);
     }
 
-    fn sequence(&self, example: &Example) -> DraftSequence {
-        let width = self.source.hidden_size();
+    fn sequence(&self, to: &mut DraftSequence, example: &Example, width: usize) {
         let tokens = &example.tokens[..example.context() + 1];
-        let mut embeddings = vec![0f32; tokens.len() * width];
-        for (row, &token) in embeddings.chunks_exact_mut(width).zip(tokens) {
+        to.embeddings.resize(tokens.len() * width, 0.0);
+        for (row, &token) in to.embeddings.chunks_exact_mut(width).zip(tokens) {
             self.source.embedding(token, row);
         }
-        DraftSequence {
-            context: example.context(),
-            first: example.first(),
-            queries: example.queries(),
-            embeddings,
-        }
+        (to.context, to.first, to.queries) =
+            (example.context(), example.first(), example.queries());
     }
 
     /// What the target says after each final state, restricted to the draft vocabulary and
     /// renormalised, `[rows, V_d]`.
-    fn distributions(&self, hidden: Vec<f32>) -> Result<Vec<f32>> {
+    fn distributions(&self, probs: &mut Vec<f32>, hidden: &[f32]) -> Result<()> {
         let width = self.source.hidden_size();
-        let rows = hidden.len() / width;
-        let logits = self.output_rows.apply(&tensor(hidden, (rows, width))?)?;
-        let vocab = logits.dims2()?.1;
-        let probs = with_numbers(&logits, |logits| {
-            let mut probs = logits.to_vec();
-            probs.par_chunks_mut(vocab).for_each(softmax);
-            Ok(probs)
-        })?;
-        Ok(probs)
+        let (rows, vocab) = (hidden.len() / width, self.vocab);
+        probs.resize(rows * vocab, 0.0);
+        match &self.output_rows {
+            OutputRows::Exact(weight) => {
+                let logits = weight.apply(&tensor(hidden.to_vec(), (rows, width))?)?;
+                with_numbers(&logits, |logits| {
+                    probs.copy_from_slice(logits);
+                    Ok(())
+                })?;
+            }
+            OutputRows::Rounded(weight) => self.kernels.linear(probs, hidden, weight, None),
+        }
+        self.kernels.softmax_rows(probs, vocab);
+        Ok(())
     }
-}
-
-/// Appends the states of the labelled tokens, from those of all positions `[context, width]`.
-fn gather(
-    example: &Example,
-    taps: &[f32],
-    width: usize,
-    states: &mut Vec<f32>,
-    labels: &mut Vec<SignalLabel>,
-) {
-    for labelled in &example.labels {
-        states.extend_from_slice(&taps[labelled.position * width..][..width]);
-        labels.push(labelled.label);
-    }
-}
-
-fn softmax(row: &mut [f32]) {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for x in row.iter_mut() {
-        *x = (*x - max).exp();
-        sum += *x;
-    }
-    row.iter_mut().for_each(|x| *x /= sum);
 }
 
 #[cfg(test)]

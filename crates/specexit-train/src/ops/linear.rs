@@ -28,6 +28,7 @@ pub(crate) enum Gemm {
     /// candle's f32 products.
     Candle,
     /// specexit's kernels.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests' twin rounds what fast paths do"))]
     Kernels(Arc<Kernels>),
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn all_cores() -> Arc<Kernels> {
     Arc::new(Kernels::new(rayon::current_num_threads(), Precision::Bf16))
 }
 
+#[cfg(test)]
 impl Gemm {
     /// The arithmetic asked for.
     pub(crate) fn new(products: Products, kernels: &Arc<Kernels>) -> Self {

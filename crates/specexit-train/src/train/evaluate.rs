@@ -1,8 +1,9 @@
 //! Held-out measurements.
 
 use serde::{Deserialize, Serialize};
+use specexit_kernels::Kernels;
 
-use crate::data::batches::Loader;
+use crate::data::batches::{Batch, Loader};
 use crate::data::source::TargetSource;
 use crate::error::Result;
 use crate::net::draft::{Draft, DraftBatch, Drafted};
@@ -104,10 +105,12 @@ pub(crate) fn draft_quality<S: TargetSource>(
         (vec![0f64; depth], vec![0usize; depth], vec![0usize; depth]);
     let mut rounds = vec![(0usize, 0usize); chain];
     let (mut covered, mut positions) = (0, 0);
+    let mut loaded = Batch::default();
     for indices in steps {
-        let batch = loader.load(indices)?.draft;
-        let drafted = draft.forward(&batch, depth)?;
-        let agreement = agreement(&batch, &drafted);
+        loader.load(indices, &mut loaded)?;
+        let batch = &loaded.draft;
+        let drafted = draft.forward(batch, depth)?;
+        let agreement = agreement(batch, &drafted);
         for (k, rows) in agreement.iter().enumerate() {
             losses[k] += drafted.step_losses[k] * rows.len() as f64;
             agreed[k] += rows.iter().filter(|a| **a).count();
@@ -153,11 +156,12 @@ pub(crate) fn draft_quality<S: TargetSource>(
 
 /// Measures the probe on states in its coordinates.
 pub(crate) fn signal_quality(
+    kernels: &Kernels,
     probe: &Probe,
     coordinates: &[f32],
     labels: &[SignalLabel],
 ) -> Vec<SignalQuality> {
-    let logits = probe.logits(coordinates);
+    let logits = probe.logits(kernels, coordinates);
     (0..SIGNALS)
         .map(|signal| {
             let mut pairs = Vec::new();

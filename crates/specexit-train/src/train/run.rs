@@ -16,7 +16,7 @@ use super::export::head_file;
 use super::options::TrainOptions;
 use super::report::{self, DataReport, REPORT_FILE, RunReport, TrainReport};
 use super::trainer::{Plan, Trainer};
-use crate::data::batches::{Loader, output_rows, statistics};
+use crate::data::batches::{Batch, Loader, output_rows, statistics};
 use crate::data::examples::{Example, ExampleRules, read_examples, split};
 use crate::data::source::{LoadedTarget, TargetSource};
 use crate::data::states::StatesCache;
@@ -28,7 +28,7 @@ use crate::net::draft::{Draft, DraftShape};
 use crate::net::init::{TargetStart, fresh_params};
 use crate::net::params::Param;
 use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS};
-use crate::ops::{Gemm, all_cores};
+use crate::ops::all_cores;
 use crate::progress::Progress;
 use crate::provenance::{ModelId, PROGRAM, derived_seed};
 
@@ -185,8 +185,9 @@ pub(crate) fn train_on(
     let steps = options.ttt_steps.max(options.report_chain);
     let rope = Arc::new(RopeTable::new(&inv_freq, longest + steps));
     let draft = Draft::new(&shape, rope, options.products, &kernels);
-    let (basis, gemm) = (&means.basis, Gemm::new(options.products, &kernels));
-    let loader = Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, &gemm)?;
+    let (basis, products) = (&means.basis, options.products);
+    let loader =
+        Loader::new(&examples, &cache, &*source, basis, &vocabulary, &rows, products, &kernels)?;
     let mut trainer = Trainer {
         options,
         folder: &options.out,
@@ -197,6 +198,7 @@ pub(crate) fn train_on(
         kernels: &kernels,
         draft,
         grads: params.iter().map(|p| vec![0.0; p.value.len()]).collect(),
+        batch: Batch::default(),
         plan: Plan::new(options, &examples, &train),
         params,
         best_probe: probe.clone(),

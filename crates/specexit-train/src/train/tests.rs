@@ -358,9 +358,12 @@ fn a_killed_run_goes_on() {
 fn numbers_that_are_not_finite_stop_the_run() {
     let folder = tempfile::tempdir().unwrap();
     write_labels(&folder.path().join("labels.jsonl"), "toy");
-    let mut source = Poisoned(ToySource::new(WIDTH, VOCAB));
-    let result = train_on(&options(folder.path()), &facts(), &mut source, &mut Silent);
-    let error = result.unwrap_err();
-    assert!(matches!(error, TrainError::Diverged { step: 1, .. }), "{error}");
-    assert!(error.to_string().contains("lower learning rate"), "{error}");
+    for products in [Products::F32, Products::Bf16] {
+        let mut source = Poisoned(ToySource::new(WIDTH, VOCAB));
+        let out = folder.path().join(format!("{products:?}"));
+        let options = TrainOptions { products, out, ..options(folder.path()) };
+        let error = train_on(&options, &facts(), &mut source, &mut Silent).unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { step: 1, .. }), "{error}");
+        assert!(error.to_string().contains("lower learning rate"), "{error}");
+    }
 }

@@ -10,7 +10,7 @@ use super::evaluate::{self, Quality};
 use super::metrics::{self, HeldOutMetrics, MetricsFile, StepMetrics};
 use super::options::{LossWeights, TrainOptions};
 use super::schedule::Schedule;
-use crate::data::batches::{Loader, epoch_steps};
+use crate::data::batches::{Batch, Loader, epoch_steps};
 use crate::data::examples::Example;
 use crate::data::source::TargetSource;
 use crate::error::Result;
@@ -84,6 +84,8 @@ pub(crate) struct Trainer<'a, S> {
     pub(crate) draft: Draft,
     /// Gradients of the draft layer, one for each of `params`.
     pub(crate) grads: Vec<Vec<f32>>,
+    /// What the last step read.
+    pub(crate) batch: Batch,
     pub(crate) plan: Plan,
     pub(crate) params: Vec<Param>,
     pub(crate) probe: Probe,
@@ -167,7 +169,8 @@ impl<S: TargetSource> Trainer<'_, S> {
     /// One step of draft layer and probe.
     fn joint_step(&mut self, indices: &[usize]) -> Result<StepMetrics> {
         let o = self.options;
-        let batch = self.loader.load(indices)?;
+        let mut batch = std::mem::take(&mut self.batch);
+        self.loader.load(indices, &mut batch)?;
         let (grads, draft) = (&mut self.grads, &mut self.draft);
         let drafted =
             draft.gradients(&self.params, &batch.draft, o.ttt_steps, o.ttt_decay, grads)?;
@@ -205,13 +208,17 @@ impl<S: TargetSource> Trainer<'_, S> {
         record.loss_per_depth = drafted.step_losses;
         record.lr = adam.lr;
         record.grad_norm = grad_norm;
+        self.batch = batch;
         Ok(record)
     }
 
     /// One step of the probe alone.
     fn probe_step(&mut self, indices: &[usize]) -> Result<StepMetrics> {
-        let (coordinates, labels) = self.loader.load_labelled(indices)?;
-        self.train_probe(&coordinates, &labels, None)
+        let mut batch = std::mem::take(&mut self.batch);
+        self.loader.load_labelled(indices, &mut batch)?;
+        let record = self.train_probe(&batch.coordinates, &batch.labels, None);
+        self.batch = batch;
+        record
     }
 
     /// Updates the probe; `token_norm` is the gradient norm of `fc` under the token loss.
@@ -222,7 +229,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         token_norm: Option<f64>,
     ) -> Result<StepMetrics> {
         let o = self.options;
-        let forward = self.probe.forward(coordinates, labels);
+        let forward = self.probe.forward(self.kernels, coordinates, labels);
         let losses = forward.losses;
         for (loss, name) in losses.iter().zip(SIGNAL_NAMES) {
             self.check(*loss, &format!("the {name} loss"))?;
@@ -329,8 +336,10 @@ impl<S: TargetSource> Trainer<'_, S> {
 
     /// Held-out quality of the probe as it is.
     fn measure_signals(&self) -> Result<Vec<evaluate::SignalQuality>> {
-        let (coordinates, labels) = self.loader.load_labelled(self.held_out)?;
-        Ok(evaluate::signal_quality(&self.probe, &coordinates, &labels))
+        let mut batch = Batch::default();
+        self.loader.load_labelled(self.held_out, &mut batch)?;
+        let (coordinates, labels) = (&batch.coordinates, &batch.labels);
+        Ok(evaluate::signal_quality(self.kernels, &self.probe, coordinates, labels))
     }
 
     /// Puts the best held-out values in place of the last ones, and measures them.

@@ -1,8 +1,7 @@
 //! A whole decoder with a backward of its own.
 //!
-//! The draft layer of [`super::draft`] is trained on candle's tape. A small model trained from
-//! nothing spends its time elsewhere: its matrices are small, so tensors that are allocated, copied
-//! and taped would cost more than the products. Here forward and backward are written out over
+//! A small model trained from nothing has small matrices: tensors that are allocated, copied and taped
+//! would cost more than the products. As in [`super::draft`], forward and backward are written out over
 //! slices, once plainly ([`plain`]) and once on the kernels' training operations ([`fast`]); the tape
 //! version is their twin in the tests.
 

@@ -22,7 +22,9 @@ use std::sync::Arc;
 use candle_core::Result;
 use specexit_kernels::{Kernels, RopeTable};
 
-pub(crate) use batch::{DraftBatch, DraftSequence, Targets};
+#[cfg(test)]
+pub(crate) use batch::Targets;
+pub(crate) use batch::{DraftBatch, DraftSequence};
 
 use self::fast::Fast;
 use self::tape::Tape;

@@ -11,7 +11,7 @@
 //! which is linear in `x` without a bias, hence folds into plain rows *exactly*:
 //! `w = v / std + (b - v · mean / std) u`. Where `s` is not quite 1, training sees that too.
 
-use rayon::prelude::*;
+use specexit_kernels::Kernels;
 
 /// Mean and spread of the tapped states, and from them the coordinates that training uses.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,19 +72,12 @@ impl Moments {
 }
 
 impl Basis {
-    /// Turns raw states `[rows, width]` into the probe's coordinates `[rows, width + 1]`.
-    pub(crate) fn coordinates(&self, states: &[f32]) -> Vec<f32> {
-        let width = self.mean.len();
-        let mut out = vec![0f32; states.len() / width * (width + 1)];
-        out.par_chunks_mut(width + 1).zip(states.par_chunks(width)).for_each(|(out, x)| {
-            let s: f64 = self.one.iter().zip(x).map(|(u, x)| f64::from(*u) * f64::from(*x)).sum();
-            let s = s as f32;
-            for i in 0..width {
-                out[i] = (x[i] - self.mean[i] * s) * self.inverse_std[i];
-            }
-            out[width] = s;
-        });
-        out
+    /// Appends raw states `[rows, width]` to `out`, in the probe's coordinates `[rows, width + 1]`.
+    pub(crate) fn coordinates(&self, kernels: &Kernels, out: &mut Vec<f32>, states: &[f32]) {
+        let (width, start) = (self.mean.len(), out.len());
+        out.resize(start + states.len() / width * (width + 1), 0.0);
+        let (mean, scale) = (&self.mean, &self.inverse_std);
+        kernels.centred_rows(&mut out[start..], states, &self.one, mean, scale);
     }
 
     /// The plain rows `[3, width]` that trained rows `[3, width + 1]` stand for.
@@ -121,6 +114,16 @@ pub(super) mod tests {
             .collect()
     }
 
+    pub(in super::super) fn kernels() -> Kernels {
+        Kernels::new(1, specexit_kernels::Precision::Bf16)
+    }
+
+    pub(in super::super) fn coordinates(basis: &Basis, states: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        basis.coordinates(&kernels(), &mut out, states);
+        out
+    }
+
     pub(in super::super) fn basis(states: &[f32]) -> Basis {
         let mut moments = Moments::new(4);
         moments.add(states);
@@ -137,7 +140,7 @@ pub(super) mod tests {
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
         for (x, coordinates) in
-            states.chunks_exact(4).zip(basis.coordinates(&states).chunks_exact(5))
+            states.chunks_exact(4).zip(coordinates(&basis, &states).chunks_exact(5))
         {
             for (row, trained) in folded.chunks_exact(4).zip(trained.chunks_exact(5)) {
                 let z = dot(trained, coordinates);
@@ -150,7 +153,7 @@ pub(super) mod tests {
     #[test]
     fn the_direction_of_ones_is_nearly_one() {
         let states = states(200);
-        let coordinates = basis(&states).coordinates(&states);
+        let coordinates = coordinates(&basis(&states), &states);
         for row in coordinates.chunks_exact(5) {
             assert!((row[4] - 1.0).abs() < 0.02, "{}", row[4]);
         }

@@ -1,14 +1,10 @@
 //! The hidden layer of an MLP probe: `silu(up · x)` and a constant 1 for the next layer's bias.
 
-use rayon::prelude::*;
 use specexit_kernels::{View, small_product};
 
 use super::SIGNALS;
 use crate::net::init::Normal;
 use crate::net::params::Param;
-
-/// Rows that one task takes: sums over rows are made of these parts, in order, on any machine.
-const TASK: usize = 128;
 
 /// The hidden layer of one batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,51 +29,34 @@ fn sigmoid(x: f32) -> f32 {
 /// The hidden layer over inputs `[rows, width]`.
 pub(super) fn forward(up: &Param, inputs: &[f32]) -> Hidden {
     let (hidden, width) = (up.shape[0], up.shape[1]);
-    let weights = View::new(&up.value, hidden, width).transposed();
-    let parts: Vec<Vec<f32>> = inputs
-        .par_chunks(TASK * width)
-        .map(|x| small_product(View::new(x, x.len() / width, width), weights))
-        .collect();
-    let raw = parts.concat();
-    let with_one =
-        |row: &[f32]| -> Vec<f32> { row.iter().map(|x| x * sigmoid(*x)).chain([1.0]).collect() };
-    let out = raw.par_chunks(hidden).flat_map_iter(with_one).collect();
+    let inputs = View::new(inputs, inputs.len() / width, width);
+    let raw = small_product(inputs, View::new(&up.value, hidden, width).transposed());
+    let activated =
+        |row: &[f32]| row.iter().map(|x| x * sigmoid(*x)).chain([1.0]).collect::<Vec<f32>>();
+    let out = raw.chunks_exact(hidden).flat_map(activated).collect();
     Hidden { raw, out }
 }
 
-/// Gradient `[M, width]` of the first layer, from the derivatives by the logits `[rows, 3]`.
+/// Gradient `[M, width]` of the first layer, from the derivatives by the logits `[rows][3]`.
 pub(super) fn backward(
     down: &Param,
-    derivatives: &[f32],
+    derivatives: &[[f64; SIGNALS]],
     hidden: &Hidden,
     inputs: &[f32],
+    width: usize,
 ) -> Vec<f32> {
     let size = down.shape[1] - 1;
-    let rows = derivatives.len() / SIGNALS;
-    let width = inputs.len() / rows.max(1);
-    let through = |(raw, d): (&[f32], &[f32])| -> Vec<f32> {
+    let through = |(raw, d): (&[f32], &[f64; SIGNALS])| -> Vec<f32> {
         (0..size)
             .map(|i| {
-                let back: f32 = (0..SIGNALS).map(|s| d[s] * down.value[s * (size + 1) + i]).sum();
+                let weights = (0..SIGNALS).map(|s| down.value[s * (size + 1) + i]);
+                let back: f32 = weights.zip(d).map(|(w, d)| w * *d as f32).sum();
                 let open = sigmoid(raw[i]);
                 back * open * (1.0 + raw[i] * (1.0 - open))
             })
             .collect()
     };
-    let parts: Vec<Vec<f32>> = inputs
-        .par_chunks(TASK * width.max(1))
-        .zip(hidden.raw.par_chunks(TASK * size).zip(derivatives.par_chunks(TASK * SIGNALS)))
-        .map(|(x, (raw, d))| {
-            let back: Vec<f32> =
-                raw.chunks_exact(size).zip(d.chunks_exact(SIGNALS)).flat_map(through).collect();
-            let count = x.len() / width;
-            small_product(View::new(&back, count, size).transposed(), View::new(x, count, width))
-        })
-        .collect();
-    let mut parts = parts.into_iter();
-    let mut grad = parts.next().unwrap_or_else(|| vec![0.0; size * width]);
-    for part in parts {
-        grad.iter_mut().zip(part).for_each(|(g, p)| *g += p);
-    }
-    grad
+    let back: Vec<f32> = hidden.raw.chunks_exact(size).zip(derivatives).flat_map(through).collect();
+    let rows = derivatives.len();
+    small_product(View::new(&back, rows, size).transposed(), View::new(inputs, rows, width))
 }

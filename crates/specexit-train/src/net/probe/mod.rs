@@ -11,6 +11,7 @@ mod mlp;
 mod rows;
 
 use serde::{Deserialize, Serialize};
+use specexit_kernels::Kernels;
 
 pub(crate) use basis::{Basis, Moments};
 
@@ -66,8 +67,8 @@ pub(crate) struct ProbeForward {
     pub(crate) losses: [f64; SIGNALS],
     /// Gradient norm of each signal's loss in its own row of the last layer.
     pub(crate) norms: [f64; SIGNALS],
-    /// Derivatives of the mean losses by the logits, `[rows, 3]`.
-    derivatives: Vec<f32>,
+    /// Derivatives of the mean losses by the logits, `[rows][3]`.
+    derivatives: Vec<[f64; SIGNALS]>,
     /// Gradients of the losses in the last layer's rows.
     last: Vec<f32>,
     /// Hidden layer before and after its activation; empty without one.
@@ -100,18 +101,23 @@ impl Probe {
     }
 
     /// Signal logits `[rows][3]` of coordinates `[rows, 3 H_t + 1]`.
-    pub(crate) fn logits(&self, coordinates: &[f32]) -> Vec<[f32; SIGNALS]> {
+    pub(crate) fn logits(&self, kernels: &Kernels, coordinates: &[f32]) -> Vec<[f32; SIGNALS]> {
         match self.kind {
-            ProbeKind::Fc => rows::logits(&self.params[0], coordinates),
+            ProbeKind::Fc => rows::logits(kernels, &self.params[0], coordinates),
             ProbeKind::Mlp => {
                 let hidden = mlp::forward(&self.params[0], coordinates);
-                rows::logits(&self.params[1], &hidden.out)
+                rows::logits(kernels, &self.params[1], &hidden.out)
             }
         }
     }
 
     /// Losses over one batch.
-    pub(crate) fn forward(&self, coordinates: &[f32], labels: &[SignalLabel]) -> ProbeForward {
+    pub(crate) fn forward(
+        &self,
+        kernels: &Kernels,
+        coordinates: &[f32],
+        labels: &[SignalLabel],
+    ) -> ProbeForward {
         let hidden = match self.kind {
             ProbeKind::Fc => mlp::Hidden::default(),
             ProbeKind::Mlp => mlp::forward(&self.params[0], coordinates),
@@ -120,9 +126,9 @@ impl Probe {
             ProbeKind::Fc => (&self.params[0], coordinates),
             ProbeKind::Mlp => (&self.params[1], &hidden.out[..]),
         };
-        let (losses, derivatives) = mean_losses(&rows::logits(last, inputs), labels);
-        let gradient = rows::gradient(&derivatives, inputs);
+        let (losses, derivatives) = mean_losses(&rows::logits(kernels, last, inputs), labels);
         let width = last.shape[1];
+        let gradient = rows::gradient(kernels, &derivatives, inputs, width);
         let square = |g: &f32| f64::from(*g) * f64::from(*g);
         let norms = std::array::from_fn(|i| {
             gradient[i * width..(i + 1) * width].iter().map(square).sum::<f64>().sqrt()
@@ -144,11 +150,12 @@ impl Probe {
         match self.kind {
             ProbeKind::Fc => vec![forward.last],
             ProbeKind::Mlp => {
-                for row in forward.derivatives.chunks_exact_mut(SIGNALS) {
-                    row.iter_mut().zip(lambda).for_each(|(d, weight)| *d *= weight as f32);
+                for row in &mut forward.derivatives {
+                    row.iter_mut().zip(lambda).for_each(|(d, weight)| *d *= weight);
                 }
                 let down = &self.params[1];
-                let up = mlp::backward(down, &forward.derivatives, &forward.hidden, coordinates);
+                let (d, hidden) = (&forward.derivatives, &forward.hidden);
+                let up = mlp::backward(down, d, hidden, coordinates, self.params[0].shape[1]);
                 vec![up, forward.last]
             }
         }
@@ -232,26 +239,31 @@ pub(crate) fn position_losses(z: [f32; SIGNALS], label: &SignalLabel) -> [(f64, 
     [squared(z[0], label.confidence), squared(z[1], label.progress), remaining]
 }
 
-/// Mean losses over labelled positions, and their derivatives by the logits, `[rows, 3]`.
-fn mean_losses(z: &[[f32; SIGNALS]], labels: &[SignalLabel]) -> ([f64; SIGNALS], Vec<f32>) {
+/// Mean losses over labelled positions, and their derivatives by the logits, `[rows][3]`.
+fn mean_losses(
+    z: &[[f32; SIGNALS]],
+    labels: &[SignalLabel],
+) -> ([f64; SIGNALS], Vec<[f64; SIGNALS]>) {
     let mut losses = [0f64; SIGNALS];
     let mut counts = [0f64; SIGNALS];
-    let mut derivatives = Vec::with_capacity(z.len() * SIGNALS);
-    for (z, label) in z.iter().zip(labels) {
+    let mut derivatives = vec![[0f64; SIGNALS]; z.len()];
+    for ((z, label), derivatives) in z.iter().zip(labels).zip(&mut derivatives) {
         for (signal, (loss, d)) in position_losses(*z, label).into_iter().enumerate() {
             losses[signal] += loss;
             counts[signal] += f64::from(!label.in_order()[signal].is_nan());
-            derivatives.push(d);
+            derivatives[signal] = d;
         }
     }
     let counts = counts.map(|count| count.max(1.0));
-    let mean = derivatives.iter().enumerate().map(|(i, d)| (d / counts[i % SIGNALS]) as f32);
-    (std::array::from_fn(|i| losses[i] / counts[i]), mean.collect())
+    for row in &mut derivatives {
+        row.iter_mut().zip(counts).for_each(|(d, count)| *d /= count);
+    }
+    (std::array::from_fn(|i| losses[i] / counts[i]), derivatives)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::basis::tests::{basis, states};
+    use super::basis::tests::{basis, coordinates, kernels, states};
     use super::*;
     use crate::ops::check::numbers;
 
@@ -279,15 +291,15 @@ mod tests {
     fn gradients_agree_with_differences() {
         // More rows than one task takes.
         let states = states(300);
-        let x = basis(&states).coordinates(&states);
+        let (x, kernels) = (coordinates(&basis(&states), &states), kernels());
         let labels = labels(300);
         let lambda = [0.5, 1.0, 2.0];
         for probe in probes() {
             let total = |probe: &Probe| -> f64 {
-                let losses = probe.forward(&x, &labels).losses;
+                let losses = probe.forward(&kernels, &x, &labels).losses;
                 losses.iter().zip(lambda).map(|(loss, weight)| loss * weight).sum()
             };
-            let gradients = probe.backward(&x, probe.forward(&x, &labels), lambda);
+            let gradients = probe.backward(&x, probe.forward(&kernels, &x, &labels), lambda);
             for (which, gradient) in gradients.iter().enumerate() {
                 assert_eq!(gradient.len(), probe.params[which].value.len());
                 for (at, &expected) in gradient.iter().enumerate() {
@@ -314,7 +326,7 @@ mod tests {
         for kind in [ProbeKind::Fc, ProbeKind::Mlp] {
             let probe = Probe::new(kind, 4, 6, 10.0, 1);
             // A bias reads the coordinate that is 1.
-            for z in probe.logits(&[0.3, 1.0, -2.0, 0.1, 1.0]) {
+            for z in probe.logits(&kernels(), &[0.3, 1.0, -2.0, 0.1, 1.0]) {
                 assert_eq!(z, [0.0, 0.0, 10f32.ln()], "{kind:?}");
             }
         }
