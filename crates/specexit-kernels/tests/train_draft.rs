@@ -55,7 +55,7 @@ const FREQUENCIES: [f32; 3] = [1.0, 0.3, 0.1];
 /// Prompt and first number of queries of each sequence: one within a block, one of more than a
 /// block, one that has no query left after the first step.
 fn sequences() -> Vec<(usize, usize)> {
-    if cfg!(miri) { vec![(1, 3), (0, 1), (2, 3)] } else { vec![(5, 7), (0, 1), (3, 43), (0, 9)] }
+    if cfg!(miri) { vec![(1, 2), (0, 1)] } else { vec![(5, 7), (0, 1), (3, 43), (0, 9)] }
 }
 
 /// Rows of each sequence at step `step` and the geometry.
@@ -128,7 +128,8 @@ fn attention(x: &[f64], heights: &[usize], sequences: &[ChainSequence]) -> Vec<f
 
 #[test]
 fn chain_attention_and_its_gradients() {
-    for step in 0..if cfg!(miri) { 2 } else { 4 } {
+    // One step is what Miri has the time for.
+    for step in if cfg!(miri) { 1..2 } else { 0..4 } {
         let (heights, sequences) = geometry(step);
         let rows: usize = sequences.iter().map(|s| s.queries).sum();
         let total: usize = heights.iter().sum::<usize>() * ROW;
