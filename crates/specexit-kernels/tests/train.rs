@@ -72,11 +72,11 @@ fn products_of_any_shape() {
             kernels.round_rows(&mut rows, &x, k);
             assert_eq!(widened(&rows), xr, "{name}");
             kernels.round_rows(&mut grad, &g, n);
-            b.set_transposed(&w, n, k);
+            kernels.pack_transposed(&mut b, &w, n, k);
             let mut found = vec![f32::NAN; m * n];
             kernels.multiply(&mut found, &rows, &b, Some(&base));
             close(&wide(&found), &y, 1e-5, &format!("{name} y"));
-            b.set(&w, n, k);
+            kernels.pack(&mut b, &w, n, k);
             let mut found = vec![f32::NAN; m * k];
             kernels.multiply(&mut found, &grad, &b, None);
             close(&wide(&found), &dx, 1e-5, &format!("{name} dx"));

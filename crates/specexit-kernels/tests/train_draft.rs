@@ -6,8 +6,8 @@ mod common;
 
 use common::{Numbers, bits};
 use specexit_kernels::{
-    AdamW, Bf16Rows, CausalShape, ChainSequence, Isa, Kernels, PairPanels, Precision, RopeTable,
-    RowLosses, SoftTargets,
+    AdamW, Bf16Rows, CausalShape, ChainSequence, Isa, Kernels, Precision, RopeTable, RowLosses,
+    SoftTargets,
 };
 
 fn kernels(threads: usize) -> impl Iterator<Item = Kernels> {
@@ -55,7 +55,7 @@ const FREQUENCIES: [f32; 3] = [1.0, 0.3, 0.1];
 /// Prompt and first number of queries of each sequence: one within a block, one of more than a
 /// block, one that has no query left after the first step.
 fn sequences() -> Vec<(usize, usize)> {
-    if cfg!(miri) { vec![(1, 3), (0, 1), (2, 3)] } else { vec![(5, 7), (0, 1), (3, 43), (0, 9)] }
+    if cfg!(miri) { vec![(1, 2), (0, 1)] } else { vec![(5, 7), (0, 1), (3, 43), (0, 9)] }
 }
 
 /// Rows of each sequence at step `step` and the geometry.
@@ -128,7 +128,8 @@ fn attention(x: &[f64], heights: &[usize], sequences: &[ChainSequence]) -> Vec<f
 
 #[test]
 fn chain_attention_and_its_gradients() {
-    for step in 0..if cfg!(miri) { 2 } else { 4 } {
+    // One step is what Miri has the time for.
+    for step in if cfg!(miri) { 1..2 } else { 0..4 } {
         let (heights, sequences) = geometry(step);
         let rows: usize = sequences.iter().map(|s| s.queries).sum();
         let total: usize = heights.iter().sum::<usize>() * ROW;
@@ -341,32 +342,6 @@ fn products_with_few_rows() {
         all.push((bits(&found_z), bits(&rows), found_sums));
     }
     assert!(all.iter().all(|found| *found == all[0]), "bits differ");
-}
-
-#[test]
-fn packing_on_all_threads_is_packing() {
-    let (outputs, inputs) = if cfg!(miri) { (5, 35) } else { (131, 75) };
-    let mut random = Numbers::new(10);
-    let w = random.take(outputs * inputs);
-    let (x, g) = (random.take(3 * inputs), random.take(3 * outputs));
-    for kernels in kernels(3) {
-        let (mut rows, mut one, mut many) =
-            (Bf16Rows::default(), PairPanels::default(), PairPanels::default());
-        let mut multiply = |x: &[f32], from: usize, to: usize, w: &PairPanels| {
-            let mut y = vec![0.0; 3 * to];
-            kernels.round_rows(&mut rows, x, from);
-            kernels.multiply(&mut y, &rows, w, None);
-            y
-        };
-        one.set_transposed(&w, outputs, inputs);
-        kernels.pack_transposed(&mut many, &w, outputs, inputs);
-        let [a, b] = [&one, &many].map(|w| bits(&multiply(&x, inputs, outputs, w)));
-        assert_eq!(a, b);
-        one.set(&w, outputs, inputs);
-        kernels.pack(&mut many, &w, outputs, inputs);
-        let [a, b] = [&one, &many].map(|w| bits(&multiply(&g, outputs, inputs, w)));
-        assert_eq!(a, b);
-    }
 }
 
 #[test]

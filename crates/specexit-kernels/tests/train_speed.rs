@@ -37,7 +37,7 @@ fn products() {
             let flops = 2.0 * (m * n * k) as f64;
             let name = |what: &str| format!("{threads} threads, {m} x {n} x {k} {what}");
             time(&name("round"), 0.0, || kernels.round_rows(&mut xr, &x, k));
-            time(&name("weight"), 0.0, || wp.set_transposed(&w, n, k));
+            time(&name("weight"), 0.0, || kernels.pack_transposed(&mut wp, &w, n, k));
             time(&name("interleave"), 0.0, || kernels.interleave(&mut xp, &xr));
             kernels.interleave(&mut gp, &gr);
             time(&name("multiply"), flops, || kernels.multiply(&mut y, &xr, &wp, None));

@@ -130,32 +130,6 @@ impl PairPanels {
         self.buffer.slice_mut(count)
     }
 
-    /// The factor for `x W^T` of a weight `[outputs, inputs]`: k runs over inputs.
-    ///
-    /// # Panics
-    ///
-    /// If `weight` does not have `outputs * inputs` values.
-    pub fn set_transposed(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
-        self.size_transposed(weight, outputs, inputs);
-        let pairs = self.pairs;
-        for (panel, rows) in self.all_mut().chunks_exact_mut(pairs.max(1)).enumerate() {
-            fill_transposed(rows, panel * PANEL, weight, outputs, inputs);
-        }
-    }
-
-    /// The factor for `g W` of a weight `[outputs, inputs]`: k runs over outputs.
-    ///
-    /// # Panics
-    ///
-    /// If `weight` does not have `outputs * inputs` values.
-    pub fn set(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
-        self.size(weight, outputs, inputs);
-        let pairs = self.pairs;
-        for (panel, rows) in self.all_mut().chunks_exact_mut(pairs.max(1)).enumerate() {
-            fill(rows, panel * PANEL, weight, outputs, inputs);
-        }
-    }
-
     /// Inner dimensions are padded as [`Bf16Rows`] are.
     fn size_transposed(&mut self, weight: &[f32], outputs: usize, inputs: usize) {
         assert_eq!(weight.len(), outputs * inputs, "weight of [{outputs}, {inputs}]");
@@ -201,11 +175,11 @@ fn fill(to: &mut [[Pair; PANEL]], first: usize, weight: &[f32], outputs: usize, 
 }
 
 impl Kernels {
-    /// [`PairPanels::set_transposed`] on all threads.
+    /// The factor for `x W^T` of a weight `[outputs, inputs]`: k runs over inputs.
     ///
     /// # Panics
     ///
-    /// As there.
+    /// If `weight` does not have `outputs * inputs` values.
     pub fn pack_transposed(
         &self,
         to: &mut PairPanels,
@@ -217,11 +191,11 @@ impl Kernels {
         self.each_panel(to, |first, panel| fill_transposed(panel, first, weight, outputs, inputs));
     }
 
-    /// [`PairPanels::set`] on all threads.
+    /// The factor for `g W` of a weight `[outputs, inputs]`: k runs over outputs.
     ///
     /// # Panics
     ///
-    /// As there.
+    /// If `weight` does not have `outputs * inputs` values.
     pub fn pack(&self, to: &mut PairPanels, weight: &[f32], outputs: usize, inputs: usize) {
         to.size(weight, outputs, inputs);
         self.each_panel(to, |first, panel| fill(panel, first, weight, outputs, inputs));

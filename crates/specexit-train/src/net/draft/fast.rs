@@ -273,6 +273,7 @@ impl Fast {
         let output = sized(&mut t.output, queries * h);
         kernels.multiply(output, &t.gated, &w.down.forward, Some(middle));
     }
+
     /// Logits and losses of a step; with gradients, back to the final norm.
     fn head(
         &mut self,
