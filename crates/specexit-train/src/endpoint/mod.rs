@@ -63,7 +63,7 @@ impl Default for EndpointOptions {
             concurrency: 16,
             retries: 6,
             backoff: Duration::from_secs(1),
-            timeout: Duration::from_secs(600),
+            timeout: Duration::from_secs(1800),
             retokenize: false,
             seed: 0,
         }

@@ -444,7 +444,7 @@ fn ids_beside_log_probabilities_are_as_good() {
 
 #[test]
 fn texts_are_tokenised_anew_only_where_asked_and_lossless() {
-    let fixture = Fixture::ending_on(&[185]);
+    let fixture = Fixture::ending_on(&[testkit::EOS]);
     let server = fixture.server(Script { habits: Habits::TextOnly, ..Script::default() });
     let mut options = fixture.collecting("traces.jsonl");
     options.rules.record_logprobs = false;
@@ -469,7 +469,7 @@ fn texts_are_tokenised_anew_only_where_asked_and_lossless() {
     assert_eq!(header["endpoint"]["token_ids"], "retokenized");
     let first: crate::Trace = serde_json::from_str(records.lines().next().unwrap()).unwrap();
     assert_eq!((&*first.thinking, &*first.answer), ("So.\n\nIt is 4.\n", "Café 4."));
-    assert_eq!(first.token_ids.last(), Some(&185));
+    assert_eq!(first.token_ids.last(), Some(&testkit::EOS));
     assert!(first.token_ids.contains(&257), "{:?}", first.token_ids);
 }
 

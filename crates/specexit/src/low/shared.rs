@@ -43,7 +43,7 @@ pub(crate) struct EndpointArgs {
     /// Tries after the first, on 429, 5xx, broken connections and timeouts [default: 6]
     #[arg(long, value_name = "N", requires = "endpoint")]
     pub(crate) retries: Option<usize>,
-    /// Longest time for one try, in seconds [default: 600]
+    /// Longest time for one try, in seconds: a whole output takes one [default: 1800]
     #[arg(long, value_name = "S", requires = "endpoint")]
     pub(crate) timeout: Option<u64>,
     /// Where a server returns no token ids, tokenise its text anew; the file's header says so

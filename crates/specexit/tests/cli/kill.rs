@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::fixture::Fixture;
 use crate::run::stdout;
 
-/// Questions: enough for a run to last much longer than its start.
-const QUESTIONS: usize = 150;
+/// Questions of a quick test, and of one whose runs last much longer than their start.
+const FEW: usize = 24;
+const MANY: usize = 150;
 
 /// A command that writes a file, and that file as an unbroken run leaves it.
 struct Work {
@@ -122,8 +123,8 @@ impl Work {
 }
 
 /// Both commands on the fixture's model.
-fn works(f: &Fixture) -> [Work; 2] {
-    let (model, questions) = (f.model(), f.questions(QUESTIONS));
+fn works(f: &Fixture, questions: usize) -> [Work; 2] {
+    let (model, questions) = (f.model(), f.questions(questions));
     let collect = ["collect", "--model", &model, "--questions", &questions, "--threads", "1"];
     let sampled = ["--temperature", "1", "--samples", "2", "--waits", "2", "--wait-count", "drawn"];
     let collect = Work::new(f, &[&collect[..], &sampled].concat());
@@ -136,16 +137,16 @@ fn works(f: &Fixture) -> [Work; 2] {
 #[test]
 fn a_few_kills_lose_and_double_nothing() {
     let f = Fixture::new();
-    for work in works(&f) {
+    for work in works(&f, FEW) {
         work.kill(4, 11);
     }
 }
 
 #[test]
-#[ignore = "takes a minute: cargo test -p specexit --test cli -- --ignored twenty_kills"]
+#[ignore = "takes minutes: cargo test -p specexit --test cli -- --ignored twenty_kills"]
 fn twenty_kills_lose_and_double_nothing() {
     let f = Fixture::new();
-    for work in works(&f) {
+    for work in works(&f, MANY) {
         let partial = work.kill(20, 20);
         assert!(partial >= 5, "only {partial} of 20 kills hit the work itself");
     }
@@ -154,7 +155,7 @@ fn twenty_kills_lose_and_double_nothing() {
 #[test]
 fn a_full_disk_is_told_and_the_work_kept() {
     let f = Fixture::new();
-    for work in works(&f) {
+    for work in works(&f, FEW) {
         work.run_out_of_room();
     }
 }
