@@ -20,6 +20,8 @@ pub const SERVED: &str = "tiny";
 pub enum Habits {
     /// Token ids in a field of their own, prompts scored by `echo`.
     Vllm,
+    /// The same, but the token that ended the output is only named.
+    Sglang,
     /// Token ids beside log probabilities, ends cut off, no `echo`.
     LlamaServer,
     /// Texts and nothing else.
@@ -323,7 +325,7 @@ fn generate(shared: &Shared, script: &Script, body: &Value) -> Result<Value, Str
     });
     if body["logprobs"].is_u64() && script.habits != Habits::TextOnly {
         let echo = body["echo"] == true;
-        if echo && script.habits != Habits::Vllm {
+        if echo && script.habits == Habits::LlamaServer {
             return Err("Only no echo is supported".to_owned());
         }
         let mut logprobs: Vec<Option<f32>> = Vec::new();
@@ -344,10 +346,15 @@ fn generate(shared: &Shared, script: &Script, body: &Value) -> Result<Value, Str
             _ => json!({ "token_logprobs": logprobs }),
         };
     }
-    if script.habits == Habits::Vllm && body["return_token_ids"] == true {
+    let returns_ids = matches!(script.habits, Habits::Vllm | Habits::Sglang);
+    if returns_ids && body["return_token_ids"] == true {
         choice["token_ids"] = json!(output.token_ids);
         choice["prompt_token_ids"] = json!(prompt);
-        choice["stop_reason"] = json!(ended_by);
+    }
+    match script.habits {
+        Habits::Vllm => choice["stop_reason"] = json!(stopped.then(|| &body["stop"][0])),
+        Habits::Sglang => choice["matched_stop"] = json!(ended_by),
+        Habits::LlamaServer | Habits::TextOnly => {}
     }
     let usage = json!({"prompt_tokens": prompt.len(), "completion_tokens": generated});
     Ok(json!({"object": "text_completion", "model": SERVED, "choices": [choice], "usage": usage}))

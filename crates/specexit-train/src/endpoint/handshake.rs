@@ -107,7 +107,7 @@ fn choose_model(line: &Line, options: &EndpointOptions) -> Result<(String, Optio
         let names: Vec<&str> = listed.iter().flat_map(|m| &m.names).map(String::as_str).collect();
         names.join(", ")
     };
-    let chosen = match &options.model {
+    match &options.model {
         Some(name) => {
             let found = listed.iter().find(|model| model.names.contains(name));
             found.map(|model| (name.clone(), model.context)).ok_or_else(|| {
@@ -118,8 +118,7 @@ fn choose_model(line: &Line, options: &EndpointOptions) -> Result<(String, Optio
             [only] if !only.names.is_empty() => Ok((only.names[0].clone(), only.context)),
             _ => Err(error(format!("has several models, [{}]; name one of them", names()))),
         },
-    };
-    chosen
+    }
 }
 
 struct Probe<'a> {
@@ -132,7 +131,7 @@ struct Probe<'a> {
 impl Probe<'_> {
     fn complete(&self, sampling: &Sampling, tokens: usize) -> Result<Reply> {
         let body = Body::new(self.model, Prompt::Ids(&self.ids), tokens, sampling).logprobs();
-        Ok(self.line.complete(0, &body.bytes())?)
+        self.line.complete(0, &body.bytes())
     }
 
     /// The server's tokens of a text must be ours, with or without those that it adds at the ends.

@@ -6,7 +6,7 @@ use specexit_engine::{ExitReason, Finish, TokenId};
 use specexit_exit::{BoundaryRules, Markers, Phase, Thought, ThoughtConfig, Vocabulary};
 use specexit_model::ModelText;
 
-use super::wire::{Ended, Reply};
+use super::wire::{Ended, IdPlace, Reply};
 use crate::completer::{Ask, Completion};
 
 /// The rules by which tokens end a thought and an output.
@@ -109,6 +109,8 @@ impl Replay {
                 ask.max_new_tokens
             ));
         }
+        // Where the stop text was sent, see `Endpoint::submit`.
+        let asked_to_stop = ask.stop_at_close && matches!(reply.ids, Some((IdPlace::Field, _)));
         let named = reply.stop_token.map(|id| TokenId::try_from(id).unwrap_or(TokenId::MAX));
         match (named, &self.stop_ids[..]) {
             (Some(id), stops) if stops.contains(&id) => Ok(id),
@@ -116,6 +118,10 @@ impl Replay {
                 "ended its output with the token {id}, which is no end-of-sequence token of the \
                  model; it serves another model, or has stop tokens of its own"
             )),
+            (None, _) if asked_to_stop => {
+                Err("does not say whether the end of the thought or of the text ended its output"
+                    .to_owned())
+            }
             // Nothing else can have ended it.
             (None, [only]) => Ok(*only),
             (None, stops) => Err(format!(

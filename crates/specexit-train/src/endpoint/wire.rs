@@ -37,6 +37,8 @@ pub(super) struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Vec<&'a str>>,
     include_stop_str_in_output: bool,
+    /// SGLang's name for the same.
+    no_stop_trim: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +77,7 @@ impl<'a> Body<'a> {
             stream: false,
             stop: None,
             include_stop_str_in_output: true,
+            no_stop_trim: true,
             logprobs: None,
             echo: None,
             return_token_ids: true,
