@@ -13,6 +13,7 @@ use crate::draft::{DraftBuffers, draft};
 use crate::error::{EngineError, Result};
 use crate::prefix::Prefix;
 use crate::request::{Event, Finish, Method, Output, Request, RequestId};
+use crate::score::{Scored, score};
 use crate::sequence::Sequence;
 
 /// Drafted tokens per round that make sense; a longer chain is refused.
@@ -207,6 +208,19 @@ impl Engine {
             self.target.forward(&mut [rows], &mut self.workspace)?;
         }
         Ok(Arc::new(Prefix { tokens: tokens.to_vec(), cache }))
+    }
+
+    /// Reads texts whose ends are given, beside each other, and says how probable these were.
+    ///
+    /// # Errors
+    /// A text with nothing to score or nothing before it, and as [`Target::forward`].
+    pub fn score(&mut self, scored: &[Scored]) -> Result<Vec<Vec<f32>>> {
+        let room = self.options.max_batch.max(1);
+        let mut scores = Vec::with_capacity(scored.len());
+        for together in scored.chunks(room) {
+            scores.extend(score(&self.target, together, &mut self.workspace)?);
+        }
+        Ok(scores)
     }
 
     fn check(&self, request: &Request) -> Result<()> {

@@ -11,6 +11,7 @@ mod error;
 mod prefix;
 mod request;
 mod sampling;
+mod score;
 mod sequence;
 mod verify;
 
@@ -19,4 +20,5 @@ pub use error::{EngineError, Result};
 pub use prefix::Prefix;
 pub use request::{Event, Finish, Method, Output, Request, RequestId};
 pub use sampling::Sampling;
+pub use score::Scored;
 pub use specexit_exit::{Exit, ExitReason, Phase, Policy, Signals, TokenId};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use specexit_engine::{
     Engine, EngineOptions, ExitReason, Finish, Method, Output, Phase, Policy, Request, Sampling,
+    Scored,
 };
 use specexit_exit::{BoundaryRules, Profile, Thresholds};
 use specexit_kernels::Precision;
@@ -341,4 +342,45 @@ fn distribution(
     sampling.distribution(workspace.logits(0), &mut probs);
     let possible = probs.iter().enumerate().filter(|(_, p)| **p > 0.0);
     possible.map(|(id, &p)| (id as u32, f64::from(p))).collect()
+}
+
+/// A text that the target wrote itself is as probable when it is read back, to the bit: alone or beside
+/// others, from its beginning or behind a prefix.
+#[test]
+fn scores_of_what_was_generated_are_its_log_probabilities() {
+    let fixture = Fixture::new();
+    let mut engine = fixture.engine(None, 3);
+    let prompts = prompts(7);
+    let mut scored = Vec::new();
+    let mut expected = Vec::new();
+    for (i, prompt) in prompts.iter().enumerate() {
+        let output = engine.run(request(prompt, 1 + 11 * i)).unwrap();
+        let tokens = [&prompt[..], &output.token_ids].concat();
+        scored.push(Scored { tokens, from: prompt.len(), prefix: None });
+        expected.push(output.logprobs);
+    }
+    assert_eq!(engine.score(&scored).unwrap(), expected);
+    assert_eq!(fixture.engine(None, 1).score(&scored).unwrap(), expected);
+    for scored in &mut scored {
+        // A prefix may reach into what is scored, or end elsewhere.
+        let tokens = [&scored.tokens[..scored.tokens.len() - 1], &[1, 2]].concat();
+        scored.prefix = Some(engine.prefix(&tokens).unwrap());
+    }
+    assert_eq!(engine.score(&scored).unwrap(), expected);
+    assert!(engine.score(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_scored_is_refused() {
+    let mut engine = Fixture::new().engine(None, 2);
+    let mut error = |tokens: &[u32], from| {
+        let scored = Scored { tokens: tokens.to_vec(), from, prefix: None };
+        engine.score(&[scored]).unwrap_err().to_string()
+    };
+    for from in [0, 2, 9] {
+        let expected = format!("tokens from {from} on of 2 cannot be scored");
+        assert!(error(&[1, 2], from).starts_with(&expected));
+    }
+    assert!(error(&[], 0).contains("cannot be scored"));
+    assert!(error(&[1, 99_999], 1).contains("99999"));
 }

@@ -23,7 +23,7 @@ pub use draft::{DraftHead, DraftRows, DraftWorkspace};
 pub use embedded::Embedded;
 pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;
-pub use model::Model;
+pub use model::{Model, ModelText};
 pub use probe::{Positions, Probe};
 pub use source::{ModelFiles, ModelSource};
 pub use target::{LogitRows, PREFILL_CHUNK, States, Target, TargetRows, Workspace};

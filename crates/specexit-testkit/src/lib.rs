@@ -3,6 +3,8 @@
 //! Nothing here is trained. A random model is still a deterministic function of its tokens, which is all
 //! that tests of speculation, exits and file formats need.
 
+mod server;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -11,6 +13,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor};
 use specexit_model::probe::PROBE_ROWS;
+
+pub use server::{Fault, Habits, MockServer, SERVED, Script};
 
 /// Hidden size of the tiny model.
 pub const HIDDEN: usize = 64;

@@ -112,6 +112,15 @@ pub enum TrainError {
         source: Box<TrainError>,
     },
 
+    /// A server that continues prompts did not do so.
+    #[error("{url} {problem}")]
+    Endpoint {
+        /// The operation that was called.
+        url: String,
+        /// What it did, continuing the sentence, and what to do.
+        problem: String,
+    },
+
     /// From the engine.
     #[error(transparent)]
     Engine(#[from] specexit_engine::EngineError),

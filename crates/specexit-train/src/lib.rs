@@ -5,7 +5,9 @@
 //! exactly where they were when called again after a kill.
 
 mod collect;
+mod completer;
 mod data;
+mod endpoint;
 mod error;
 mod jsonl;
 mod label;
@@ -23,6 +25,8 @@ pub use collect::{
     CollectOptions, CollectRules, CollectSummary, Dropped, Span, Trace, TraceFile, TraceHeader,
     Wait, WaitCount, collect,
 };
+pub use completer::{Ask, AskId, Completer, Completion, EndpointId, Needs, TokenIds};
+pub use endpoint::{Endpoint, EndpointOptions};
 pub use error::{Result, TrainError};
 pub use label::{
     ConfidenceKind, Cut, DropReason, LabelFile, LabelHeader, LabelOptions, LabelRecord, LabelRules,

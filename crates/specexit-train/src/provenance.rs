@@ -1,7 +1,7 @@
 //! Which model, program and options a file comes from.
 
 use serde::{Deserialize, Serialize};
-use specexit_model::Model;
+use specexit_model::{Model, ModelText};
 
 /// The version of this program, as recorded in files.
 pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
@@ -20,6 +20,15 @@ pub struct ModelId {
 impl ModelId {
     /// The identity of a loaded model.
     pub fn of(model: &Model) -> Self {
+        Self {
+            name: model.name.clone(),
+            hash: model.hash.clone(),
+            tokenizer_hash: model.tokenizer.hash(),
+        }
+    }
+
+    /// The identity of a model that decodes elsewhere.
+    pub fn of_text(model: &ModelText) -> Self {
         Self {
             name: model.name.clone(),
             hash: model.hash.clone(),

@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use specexit_engine::{Engine, EngineOptions, Finish, Method, Phase, Request};
 use specexit_kernels::Precision;
-use specexit_model::{DraftHead, Model, ModelSource};
+use specexit_model::{
+    DraftHead, LogitRows, Model, ModelSource, ModelText, Target, TargetRows, Workspace,
+};
 use specexit_testkit as testkit;
 use specexit_train::{
-    CollectOptions, CollectRules, CollectSummary, Dropped, LabelFile, LabelOptions, LabelRules,
-    Progress, Silent, Trace, TraceFile, TrainOptions, WaitCount, collect, label, train,
+    CollectOptions, CollectRules, CollectSummary, ConfidenceKind, Dropped, LabelFile, LabelOptions,
+    LabelRules, Progress, Silent, Trace, TraceFile, TrainOptions, WaitCount, collect, label, train,
 };
 
 struct Fixture {
     folder: tempfile::TempDir,
     model: Model,
+    text: ModelText,
 }
 
 /// Stops after so many records.
@@ -53,7 +56,8 @@ impl Fixture {
             .collect();
         std::fs::write(folder.path().join("questions.jsonl"), questions.concat()).unwrap();
         let model = Model::load(&ModelSource::Folder(dir), 1, Precision::F32).unwrap();
-        Self { folder, model }
+        let text = model.text();
+        Self { folder, model, text }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -86,7 +90,7 @@ impl Fixture {
     }
 
     fn collect(&self, options: &CollectOptions) -> CollectSummary {
-        collect(options, &mut self.engine(None), &self.model, &mut Silent).unwrap()
+        collect(options, &mut self.engine(None), &self.text, &mut Silent).unwrap()
     }
 
     fn label_options(&self, traces: &str, out: &str) -> LabelOptions {
@@ -162,7 +166,7 @@ fn a_trace_file_depends_on_neither_batch_nor_interruptions() {
     let stopped = fixture.collect_options("stopped.jsonl");
     for stop in [1, 3, 4] {
         let mut engine = fixture.engine(None);
-        let summary = collect(&stopped, &mut engine, &fixture.model, &mut StopAfter(stop)).unwrap();
+        let summary = collect(&stopped, &mut engine, &fixture.text, &mut StopAfter(stop)).unwrap();
         assert!(!summary.finished);
         // The torn line of a kill.
         let bytes = std::fs::read(&stopped.out).unwrap();
@@ -179,7 +183,7 @@ fn a_trace_file_depends_on_neither_batch_nor_interruptions() {
 
     let mut other = grown;
     other.rules.temperature = 0.7;
-    let error = collect(&other, &mut fixture.engine(None), &fixture.model, &mut Silent);
+    let error = collect(&other, &mut fixture.engine(None), &fixture.text, &mut Silent);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("options.temperature = 1.0, but now it is 0.7"), "{error}");
 }
@@ -190,7 +194,7 @@ fn labels_depend_on_neither_batch_nor_interruptions() {
     fixture.collect(&fixture.collect_options("traces.jsonl"));
     let mut engine = fixture.engine(None);
     let mut run = |options: &LabelOptions, progress: &mut dyn Progress| {
-        label(options, &mut engine, &fixture.model, progress)
+        label(options, &mut engine, &fixture.text, progress)
     };
     let whole = fixture.label_options("traces.jsonl", "labels.jsonl");
     let summary = run(&whole, &mut Silent).unwrap();
@@ -244,11 +248,11 @@ fn all_cuts_and_other_confidences() {
     collecting.limit = Some(4);
     fixture.collect(&collecting);
     let run = |options: &LabelOptions| {
-        label(options, &mut fixture.engine(None), &fixture.model, &mut Silent)
+        label(options, &mut fixture.engine(None), &fixture.text, &mut Silent)
     };
     let mut options = fixture.label_options("traces.jsonl", "c2.jsonl");
     options.rules.all_cuts = true;
-    options.rules.confidence = specexit_train::ConfidenceKind::C2;
+    options.rules.confidence = ConfidenceKind::C2;
     run(&options).unwrap();
     for record in LabelFile::open(&options.out).unwrap().map(Result::unwrap) {
         if record.dropped.is_none() {
@@ -256,17 +260,70 @@ fn all_cuts_and_other_confidences() {
             assert!(record.cuts.iter().any(|c| c.confidence.is_some()));
         }
     }
-    options.rules.confidence = specexit_train::ConfidenceKind::C3;
-    let error = run(&options).unwrap_err().to_string();
-    assert!(error.contains("C3") && error.contains("not available"), "{error}");
-
     collecting.rules.record_logprobs = false;
     collecting.out = fixture.path("bare.jsonl");
     fixture.collect(&collecting);
     let mut bare = fixture.label_options("bare.jsonl", "bare-labels.jsonl");
-    bare.rules.confidence = specexit_train::ConfidenceKind::C2;
+    bare.rules.confidence = ConfidenceKind::C2;
     let error = run(&bare).unwrap_err().to_string();
     assert!(error.contains("record_logprobs"), "{error}");
+}
+
+/// C3 beside a computation that shares nothing with it but the target: token after token, without a
+/// prefix, every answer token's probability taken from a plain forward over all tokens before it.
+#[test]
+fn c3_is_the_own_answers_probability_after_each_cut() {
+    let fixture = Fixture::new();
+    let mut collecting = fixture.collect_options("traces.jsonl");
+    collecting.limit = Some(4);
+    fixture.collect(&collecting);
+    let mut options = fixture.label_options("traces.jsonl", "c3.jsonl");
+    options.rules.confidence = ConfidenceKind::C3;
+    options.rules.all_cuts = true;
+    options.rules.max_cuts = Some(3);
+    label(&options, &mut fixture.engine(None), &fixture.text, &mut Silent).unwrap();
+    let traces = traces(&collecting.out);
+    let mut compared = 0;
+    for record in LabelFile::open(&options.out).unwrap().map(Result::unwrap) {
+        if record.dropped.is_some() {
+            continue;
+        }
+        let trace = traces.iter().find(|t| (&t.id, t.sample) == (&record.id, record.sample));
+        let trace = trace.unwrap();
+        let stops = &fixture.model.target.config.eos_token_ids;
+        let mut answer = trace.answer_ids().to_vec();
+        if answer.last().is_some_and(|t| stops.contains(t)) {
+            answer.pop();
+        }
+        for cut in &record.cuts {
+            let close = trace.close.unwrap().of(&trace.token_ids);
+            let mut text = [&trace.prompt_ids[..], &trace.thought_ids()[..cut.at], close].concat();
+            let mut sum = 0.0;
+            for &token in &answer {
+                sum += f64::from(log_probability(&fixture.model.target, &text, token));
+                text.push(token);
+            }
+            let expected = (sum / answer.len() as f64).exp();
+            let found = f64::from(cut.confidence.unwrap());
+            assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
+            compared += 1;
+        }
+        let distinct: std::collections::HashSet<u32> =
+            record.cuts.iter().map(|c| c.confidence.unwrap().to_bits()).collect();
+        assert!(record.cuts.len() == 1 || distinct.len() > 1, "it must depend on the cut");
+    }
+    assert!(compared >= 6, "{compared}");
+}
+
+/// Of `token` after `text`, from logits of one forward.
+fn log_probability(target: &Target, text: &[u32], token: u32) -> f32 {
+    let mut cache = target.new_cache();
+    let mut workspace = Workspace::default();
+    let rows = TargetRows { tokens: text, cache: &mut cache, logits: LogitRows::Last };
+    target.forward(&mut [rows], &mut workspace).unwrap();
+    let logits = workspace.logits(0);
+    let sum: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+    (f64::from(logits[token as usize]) - sum.ln()) as f32
 }
 
 #[test]
@@ -274,7 +331,7 @@ fn a_head_is_trained_and_drafts() {
     let fixture = Fixture::new();
     fixture.collect(&fixture.collect_options("traces.jsonl"));
     let labelling = fixture.label_options("traces.jsonl", "labels.jsonl");
-    label(&labelling, &mut fixture.engine(None), &fixture.model, &mut Silent).unwrap();
+    label(&labelling, &mut fixture.engine(None), &fixture.text, &mut Silent).unwrap();
     let options = TrainOptions {
         labels: labelling.out,
         out: fixture.path("run"),
@@ -317,7 +374,7 @@ fn files_of_another_model_are_refused() {
     testkit::write_model(&dir, 2).unwrap();
     let another = Model::load(&ModelSource::Folder(dir), 1, Precision::F32).unwrap();
     let labelling = fixture.label_options("traces.jsonl", "labels.jsonl");
-    let error = label(&labelling, &mut fixture.engine(None), &another, &mut Silent);
+    let error = label(&labelling, &mut fixture.engine(None), &another.text(), &mut Silent);
     assert!(error.unwrap_err().to_string().contains("model.hash"));
     let labels = TrainOptions { labels: labelling.traces, ..TrainOptions::default() };
     let error = train(&labels, &fixture.model, &mut Silent).unwrap_err().to_string();

@@ -2,14 +2,15 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use specexit_engine::{ExitReason, Finish, Output, Request, Sampling};
+use specexit_engine::{ExitReason, Finish};
 use specexit_exit::{Markers, Phase, TokenId};
-use specexit_model::{Model, Tokenizer};
+use specexit_model::{ModelText, Tokenizer};
 use std::sync::Arc;
 
 use super::prompt::Prompt;
 use super::record::{Dropped, Span, Wait};
 use super::{CollectRules, WaitCount};
+use crate::completer::{Ask, Completion};
 use crate::error::{Result, TrainError};
 use crate::provenance::derived_seed;
 
@@ -28,7 +29,7 @@ pub(crate) struct Growing {
     phase: Phase,
     /// Seed of the sample.
     seed: u64,
-    /// Requests made so far.
+    /// Asks made so far.
     segments: usize,
 }
 
@@ -45,6 +46,8 @@ pub(crate) enum Next {
 pub(crate) struct Forcing {
     rules: CollectRules,
     tokenizer: Arc<Tokenizer>,
+    /// Most tokens, the prompt included.
+    context: usize,
     stop_ids: Vec<TokenId>,
     close_ids: Vec<TokenId>,
     token_bytes: Vec<Vec<u8>>,
@@ -90,7 +93,12 @@ fn draw(most: usize, seed: u64) -> usize {
 }
 
 impl Forcing {
-    pub(crate) fn new(rules: &CollectRules, model: &Model, markers: &Markers) -> Result<Self> {
+    pub(crate) fn new(
+        rules: &CollectRules,
+        model: &ModelText,
+        markers: &Markers,
+        context: usize,
+    ) -> Result<Self> {
         let close_ids = model.tokenizer.encode(&rules.close_text, false)?;
         let marker = String::from_utf8_lossy(&markers.close);
         if (rules.force_close || rules.max_thinking_tokens.is_some())
@@ -113,9 +121,10 @@ impl Forcing {
         Ok(Self {
             rules: rules.clone(),
             tokenizer: Arc::clone(&model.tokenizer),
-            stop_ids: model.target.config.eos_token_ids.clone(),
+            context,
+            stop_ids: model.config.eos_token_ids.clone(),
             close_ids,
-            token_bytes: model.tokenizer.token_bytes(model.target.config.vocab_size),
+            token_bytes: model.tokenizer.token_bytes(model.config.vocab_size),
         })
     }
 
@@ -128,39 +137,41 @@ impl Forcing {
         thought.unwrap_or(usize::MAX).min(self.rules.max_new_tokens)
     }
 
-    /// The next segment's request.
-    pub(crate) fn request(&self, growing: &Growing) -> Request {
+    /// What the next segment asks for.
+    pub(crate) fn ask(&self, growing: &Growing) -> Ask {
         let rules = &self.rules;
         let prompt = [&growing.prompt.ids[..], &growing.token_ids].concat();
         let room = self.limit(growing).saturating_sub(growing.token_ids.len()).max(1);
-        Request {
+        Ask {
+            prompt,
+            prefix: None,
             phase: growing.phase,
             // While waits are left, a close must not run on into the answer.
             stop_at_close: growing.phase != Phase::Answer && growing.waits_left() > 0,
-            sampling: Sampling {
-                temperature: rules.temperature,
-                top_p: rules.top_p,
-                top_k: rules.top_k,
-                min_p: rules.min_p,
-                seed: derived_seed(growing.seed, &[&growing.segments.to_string()]),
-            },
+            sampling: rules.sampling(derived_seed(growing.seed, &[&growing.segments.to_string()])),
+            max_new_tokens: room,
             record_logprobs: rules.record_logprobs,
-            ..Request::new(prompt, room)
         }
     }
 
     /// Takes a finished segment and says what comes next.
-    pub(crate) fn advance(&self, growing: &mut Growing, output: &Output) -> Result<Next> {
+    pub(crate) fn advance(&self, growing: &mut Growing, output: &Completion) -> Result<Next> {
         growing.segments += 1;
         if self.overthinks(growing, output) {
             self.take(growing, output, output.token_ids.len());
             self.close(growing);
-            let full = growing.token_ids.len() >= self.rules.max_new_tokens;
-            return Ok(if full { Next::Finished(Finish::Length) } else { Next::Segment });
+            return Ok(if self.is_full(growing) {
+                Next::Finished(Finish::Length)
+            } else {
+                Next::Segment
+            });
         }
         let reason = output.exit.map(|exit| exit.reason);
         let tokens = growing.token_ids.len() + output.token_ids.len();
-        if output.finish == Finish::Length && tokens < self.rules.max_new_tokens {
+        let room = self.context.saturating_sub(growing.prompt.ids.len());
+        let thinks = reason == Some(ExitReason::Length);
+        let more = tokens < room.min(self.rules.max_new_tokens);
+        if output.finish == Finish::Length && more && !thinks {
             // The thought is over, so its limit no longer counts.
             self.take(growing, output, output.token_ids.len());
             growing.phase = Phase::Answer;
@@ -198,20 +209,23 @@ impl Forcing {
         } else {
             self.close(growing);
         }
-        if growing.token_ids.len() >= self.rules.max_new_tokens {
-            return Ok(Next::Finished(Finish::Length));
-        }
-        Ok(Next::Segment)
+        Ok(if self.is_full(growing) { Next::Finished(Finish::Length) } else { Next::Segment })
+    }
+
+    /// Whether nothing more fits, by the rules or into the context.
+    fn is_full(&self, growing: &Growing) -> bool {
+        let tokens = growing.token_ids.len();
+        tokens >= self.rules.max_new_tokens || growing.prompt.ids.len() + tokens >= self.context
     }
 
     /// Whether the thought is still open where `max_thinking_tokens` ends it.
-    fn overthinks(&self, growing: &Growing, output: &Output) -> bool {
+    fn overthinks(&self, growing: &Growing, output: &Completion) -> bool {
         let tokens = growing.token_ids.len() + output.token_ids.len();
         let thinking = output.exit.is_some_and(|exit| exit.reason == ExitReason::Length);
         self.rules.max_thinking_tokens.is_some_and(|most| tokens >= most) && thinking
     }
 
-    fn take(&self, growing: &mut Growing, output: &Output, kept: usize) {
+    fn take(&self, growing: &mut Growing, output: &Completion, kept: usize) {
         growing.token_ids.extend_from_slice(&output.token_ids[..kept]);
         if self.rules.record_logprobs {
             let found = output.logprobs.iter().take(kept);

@@ -15,11 +15,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use specexit_answer::{AnswerKind, matches_gold};
-use specexit_engine::{Engine, Event, Request, RequestId};
-use specexit_model::Model;
+use specexit_engine::Sampling;
+use specexit_model::ModelText;
 
 use self::budget::{Forcing, Growing, Next};
 use self::spans::Spans;
+use crate::completer::{AskId, Completer, Needs};
 use crate::error::{Result, TrainError};
 use crate::jsonl::Appender;
 use crate::progress::Progress;
@@ -102,6 +103,18 @@ impl Default for CollectRules {
             close_text: "\n</think>\n\n".to_owned(),
             record_logprobs: false,
             seed: 0,
+        }
+    }
+}
+
+impl CollectRules {
+    fn sampling(&self, seed: u64) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            seed,
         }
     }
 }
@@ -195,22 +208,32 @@ struct Job {
 /// all are there the file is put into the order of the questions.
 ///
 /// # Errors
-/// A broken question file, a trace file made under other rules (named), or a full disk.
+/// A broken question file, a trace file made under other rules (named), a full disk, or a completer
+/// that cannot do what the rules ask for or fails for good. Finished traces are kept.
 pub fn collect(
     options: &CollectOptions,
-    engine: &mut Engine,
-    model: &Model,
+    completer: &mut dyn Completer,
+    model: &ModelText,
     progress: &mut dyn Progress,
 ) -> Result<CollectSummary> {
     let questions = chosen_questions(options)?;
     let order: HashMap<&str, usize> =
         questions.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
+    let rules = &options.rules;
+    let needs = Needs {
+        logprobs: rules.record_logprobs.then_some("record_logprobs"),
+        token_limit: rules.max_thinking_tokens.map(|_| "max_thinking_tokens"),
+        scores: false,
+        sampling: rules.sampling(rules.seed),
+    };
+    let endpoint = completer.prepare(needs)?;
     let header = TraceHeader {
         format: record::FORMAT.to_owned(),
         version: record::VERSION,
         program: PROGRAM.to_owned(),
-        model: ModelId::of(model),
-        options: options.rules.clone(),
+        model: ModelId::of_text(model),
+        endpoint,
+        options: rules.clone(),
     };
     let mut summary = CollectSummary::default();
     let mut done = HashSet::new();
@@ -229,7 +252,7 @@ pub fn collect(
     let total = questions.len() * options.samples;
     let mut ready = (total - jobs.len()) as u64;
     progress.start("collect", "traces", total as u64, ready);
-    let mut collector = Collector::new(options, engine, model, &questions)?;
+    let mut collector = Collector::new(options, completer, model, &questions)?;
     collector.run(&jobs, |trace| {
         file.append(&trace)?;
         summary.add(&trace, options.answer_kind);
@@ -292,8 +315,8 @@ fn check_question(
 /// The generating loop.
 struct Collector<'a> {
     options: &'a CollectOptions,
-    engine: &'a mut Engine,
-    model: &'a Model,
+    completer: &'a mut dyn Completer,
+    model: &'a ModelText,
     questions: &'a [Question],
     forcing: Forcing,
     spans: Spans,
@@ -303,44 +326,51 @@ struct Collector<'a> {
 impl<'a> Collector<'a> {
     fn new(
         options: &'a CollectOptions,
-        engine: &'a mut Engine,
-        model: &'a Model,
+        completer: &'a mut dyn Completer,
+        model: &'a ModelText,
         questions: &'a [Question],
     ) -> Result<Self> {
-        let forcing = Forcing::new(&options.rules, model, engine.markers())?;
-        let spans = Spans::new(model, engine.markers())?;
-        Ok(Self { options, engine, model, questions, forcing, spans, finished: false })
+        let markers = completer.markers();
+        let forcing = Forcing::new(&options.rules, model, markers, completer.context())?;
+        let spans = Spans::new(model, markers)?;
+        Ok(Self { options, completer, model, questions, forcing, spans, finished: false })
     }
 
     /// Generates all jobs, `batch` at a time; `done` takes each trace and says whether to go on.
+    ///
+    /// When one sample fails, no other is begun, but those whose end is in sight are kept.
     fn run(&mut self, jobs: &[Job], mut done: impl FnMut(Trace) -> Result<bool>) -> Result<()> {
         let mut waiting = jobs.iter();
-        let mut running: HashMap<RequestId, (&Job, Growing)> = HashMap::new();
+        let mut running: HashMap<AskId, (&Job, Growing)> = HashMap::new();
+        let mut failure = None;
         loop {
-            while running.len() < self.options.batch.max(1) {
+            while running.len() < self.options.batch.max(1) && failure.is_none() {
                 let Some(job) = waiting.next() else { break };
-                let growing = self.begin(job)?;
-                self.submit(job, growing, &mut running)?;
+                let begun = self.begin(job).map(|growing| (job, growing));
+                failure = begun.and_then(|begun| self.submit(begun, &mut running)).err();
             }
             if running.is_empty() {
-                self.finished = true;
-                return Ok(());
+                self.finished = failure.is_none();
+                return failure.map_or(Ok(()), Err);
             }
-            for event in self.engine.step()? {
-                let Event::Done(output) = event else { continue };
-                let Some((job, mut growing)) = running.remove(&output.id) else { continue };
-                match self.forcing.advance(&mut growing, &output)? {
-                    Next::Segment => self.submit(job, growing, &mut running)?,
-                    Next::Finished(finish) => {
+            for (id, completion) in self.completer.finished()? {
+                let Some((job, mut growing)) = running.remove(&id) else { continue };
+                let next = completion
+                    .and_then(|completion| self.forcing.advance(&mut growing, &completion))
+                    .map_err(|e| self.at_question(job, e));
+                match next {
+                    Ok(Next::Segment) if failure.is_none() => {
+                        failure = self.submit((job, growing), &mut running).err();
+                    }
+                    Ok(Next::Segment) => {}
+                    Ok(Next::Finished(finish)) => {
                         let trace = self.trace(job, growing, finish)?;
                         if !done(trace)? {
-                            for id in running.into_keys() {
-                                // It may have ended in this very step; then there is nothing left.
-                                let _ = self.engine.cancel(id);
-                            }
+                            running.into_keys().for_each(|id| self.completer.cancel(id));
                             return Ok(());
                         }
                     }
+                    Err(error) => failure = failure.or(Some(error)),
                 }
             }
         }
@@ -349,7 +379,7 @@ impl<'a> Collector<'a> {
     fn begin(&self, job: &Job) -> Result<Growing> {
         let question = &self.questions[job.question];
         let rules = &self.options.rules;
-        let prompt = prompt::render(rules, self.model, self.engine.markers(), question)?;
+        let prompt = prompt::render(rules, self.model, self.completer.markers(), question)?;
         let sample = job.sample.to_string();
         let seed = derived_seed(rules.seed, &[&question.id, &sample]);
         Ok(Growing::new(prompt, seed, rules))
@@ -357,17 +387,18 @@ impl<'a> Collector<'a> {
 
     fn submit<'j>(
         &mut self,
-        job: &'j Job,
-        growing: Growing,
-        running: &mut HashMap<RequestId, (&'j Job, Growing)>,
+        (job, growing): (&'j Job, Growing),
+        running: &mut HashMap<AskId, (&'j Job, Growing)>,
     ) -> Result<()> {
-        let request: Request = self.forcing.request(&growing);
-        let id = self.engine.submit(request).map_err(|source| TrainError::Question {
-            id: self.questions[job.question].id.clone(),
-            source: Box::new(source.into()),
-        })?;
+        let ask = self.forcing.ask(&growing);
+        let id = self.completer.submit(ask).map_err(|e| self.at_question(job, e))?;
         running.insert(id, (job, growing));
         Ok(())
+    }
+
+    fn at_question(&self, job: &Job, source: TrainError) -> TrainError {
+        let id = self.questions[job.question].id.clone();
+        TrainError::Question { id, source: Box::new(source) }
     }
 
     fn trace(&self, job: &Job, growing: Growing, finish: specexit_engine::Finish) -> Result<Trace> {

@@ -2,7 +2,7 @@
 
 use specexit_engine::phase_of_prompt;
 use specexit_exit::{Markers, Phase, TokenId};
-use specexit_model::{Message, Model, RenderOptions};
+use specexit_model::{Message, ModelText, RenderOptions};
 
 use super::CollectRules;
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub(crate) struct Prompt {
 /// Renders a question with the model's chat template, or plainly where it has none.
 pub(crate) fn render(
     rules: &CollectRules,
-    model: &Model,
+    model: &ModelText,
     markers: &Markers,
     question: &Question,
 ) -> Result<Prompt> {

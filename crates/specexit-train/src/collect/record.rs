@@ -8,6 +8,7 @@ use specexit_exit::TokenId;
 use specexit_model::hash::Hasher;
 
 use super::CollectRules;
+use crate::completer::EndpointId;
 use crate::error::Result;
 use crate::jsonl::Reader;
 use crate::provenance::ModelId;
@@ -28,6 +29,9 @@ pub struct TraceHeader {
     pub program: String,
     /// The target.
     pub model: ModelId,
+    /// The server that generated, where it was not this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointId>,
     /// The options that decide what the records say, the seed among them.
     pub options: CollectRules,
 }

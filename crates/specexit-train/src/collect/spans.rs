@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use specexit_exit::{BoundaryRules, Markers, Phase, Thought, ThoughtConfig, TokenId, Vocabulary};
-use specexit_model::Model;
+use specexit_model::ModelText;
 
 use super::record::Span;
 use crate::error::Result;
@@ -24,8 +24,8 @@ pub(crate) struct Found {
 }
 
 impl Spans {
-    pub(crate) fn new(model: &Model, markers: &Markers) -> Result<Self> {
-        let bytes = model.tokenizer.token_bytes(model.target.config.vocab_size);
+    pub(crate) fn new(model: &ModelText, markers: &Markers) -> Result<Self> {
+        let bytes = model.tokenizer.token_bytes(model.config.vocab_size);
         Ok(Self::of(Arc::new(bytes), markers.clone()))
     }
 

@@ -14,13 +14,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use specexit_answer::{AnswerKind, extract, matches_gold};
-use specexit_engine::{Engine, Finish};
+use specexit_engine::{Finish, Sampling};
 use specexit_exit::BoundaryRules;
-use specexit_model::Model;
+use specexit_model::ModelText;
 use specexit_model::hash::sha256_hex;
 
 use self::trial::Labeller;
 use crate::collect::{Trace, TraceFile};
+use crate::completer::{Completer, Needs};
 use crate::error::{Result, TrainError};
 use crate::jsonl::Appender;
 use crate::progress::Progress;
@@ -154,16 +155,17 @@ impl LabelSummary {
 /// goes on. Once all are there, the file is put into the order of the traces.
 ///
 /// # Errors
-/// Traces of another model, a label file made under other rules (named), a confidence that the
-/// traces do not allow, or a full disk.
+/// Traces of another model, a label file made under other rules (named), a confidence that the traces
+/// or the completer do not allow, a completer that fails for good, or a full disk. Finished records
+/// are kept.
 pub fn label(
     options: &LabelOptions,
-    engine: &mut Engine,
-    model: &Model,
+    completer: &mut dyn Completer,
+    model: &ModelText,
     progress: &mut dyn Progress,
 ) -> Result<LabelSummary> {
     let traces = TraceFile::open(&options.traces)?;
-    let id = ModelId::of(model);
+    let id = ModelId::of_text(model);
     if let Some((field, found, expected)) = traces.header.model.difference(&id) {
         return Err(TrainError::Mismatch {
             path: options.traces.clone(),
@@ -174,12 +176,20 @@ pub fn label(
         });
     }
     check_rules(&options.rules, traces.header.options.record_logprobs)?;
+    let confidence = options.rules.confidence;
+    let endpoint = completer.prepare(Needs {
+        logprobs: (confidence == ConfidenceKind::C1).then_some("confidence"),
+        token_limit: None,
+        scores: confidence == ConfidenceKind::C3,
+        sampling: Sampling::greedy(),
+    })?;
     let traces_header = serde_json::to_vec(&traces.header).unwrap_or_default();
     let header = LabelHeader {
         format: record::FORMAT.to_owned(),
         version: record::VERSION,
         program: PROGRAM.to_owned(),
         model: id,
+        endpoint,
         traces_header: sha256_hex(&traces_header),
         options: options.rules.clone(),
     };
@@ -205,7 +215,7 @@ pub fn label(
         traces.iter().enumerate().filter(|(i, _)| !done.contains(i)).map(|(_, t)| t).collect();
     let mut ready = done.len() as u64;
     progress.start("label", "traces", traces.len() as u64, ready);
-    let mut labeller = Labeller::new(options, engine, model)?;
+    let mut labeller = Labeller::new(options, completer, model)?;
     summary.finished = labeller.run(&todo, |record| {
         file.append(&record)?;
         summary.add(&record);
@@ -230,10 +240,6 @@ fn check_rules(rules: &LabelRules, logprobs: bool) -> Result<()> {
             "confidence",
             "= C2 averages the probabilities of thinking tokens, which these traces do not have; \
              collect them with record_logprobs, or use C1",
-        )),
-        ConfidenceKind::C3 => Err(TrainError::option(
-            "confidence",
-            "= C3 (the original answer read after each cut) is not available yet; use C1 or C2",
         )),
         _ if rules.stride == 0 => {
             Err(TrainError::option("stride", "= 0; use 1 for every boundary"))

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use specexit_exit::TokenId;
 
 use super::LabelRules;
+use crate::completer::EndpointId;
 use crate::error::Result;
 use crate::jsonl::Reader;
 use crate::net::probe::SignalLabel;
@@ -27,6 +28,9 @@ pub struct LabelHeader {
     pub program: String,
     /// The target that answered the trials.
     pub model: ModelId,
+    /// The server that answered, where it was not this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointId>,
     /// Hash of the trace file's header; records name the traces themselves.
     pub traces_header: String,
     /// The options that decide what the records say.
@@ -68,7 +72,8 @@ pub enum ConfidenceKind {
     C1,
     /// The thinking tokens of the paragraph itself.
     C2,
-    /// The original answer, read after the paragraph end.
+    /// The trace's own answer, its end of sequence left out, read after the enclosing paragraph end
+    /// and the end-of-thinking marker.
     C3,
 }
 

@@ -4,14 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use specexit_answer::{Answer, equal, extract};
-use specexit_engine::{Engine, Event, Output, Prefix, Request, RequestId};
+use specexit_engine::{Prefix, Sampling, Scored};
 use specexit_exit::{BoundaryTable, Phase, TokenId};
-use specexit_model::{Model, Tokenizer};
+use specexit_model::{ModelText, Tokenizer};
 
 use super::cuts::{Decision, candidate_cuts, decide};
 use super::record::{ConfidenceKind, Cut, LabelRecord};
 use super::{LabelOptions, LabelRules, dropped, empty_record, grade};
 use crate::collect::Trace;
+use crate::completer::{Ask, AskId, Completer, Completion};
 use crate::error::{Result, TrainError};
 
 /// Trial answers of one trace in flight beyond the first open cut: more would often be in vain.
@@ -21,7 +22,7 @@ const AHEAD: usize = 4;
 pub(crate) struct Labeller<'a> {
     rules: &'a LabelRules,
     batch: usize,
-    engine: &'a mut Engine,
+    completer: &'a mut dyn Completer,
     tokenizer: Arc<Tokenizer>,
     table: BoundaryTable,
     stop_ids: Vec<TokenId>,
@@ -42,7 +43,10 @@ struct Job<'a> {
     cuts: Vec<usize>,
     trials: Vec<Option<Trial>>,
     submitted: usize,
-    prefix: Arc<Prefix>,
+    /// Everything up to the end of the thought.
+    read: Vec<TokenId>,
+    /// The same as keys and values, where the completer keeps them.
+    prefix: Option<Arc<Prefix>>,
 }
 
 impl Job<'_> {
@@ -56,6 +60,12 @@ impl Job<'_> {
         decide(&equal, rules.stable_k)
     }
 
+    /// What a cut leaves, and the end of the thought.
+    fn closed(&self, cut: usize) -> Vec<TokenId> {
+        let dropped = self.trace.thought_ids().len() - self.cuts[cut];
+        [&self.read[..self.read.len() - dropped], &self.close_ids].concat()
+    }
+
     /// The next cut worth a trial now.
     fn next_cut(&self, rules: &LabelRules) -> Option<usize> {
         let open = self.trials.iter().position(Option::is_none).unwrap_or(self.trials.len());
@@ -67,13 +77,13 @@ impl Job<'_> {
 impl<'a> Labeller<'a> {
     pub(crate) fn new(
         options: &'a LabelOptions,
-        engine: &'a mut Engine,
-        model: &Model,
+        completer: &'a mut dyn Completer,
+        model: &ModelText,
     ) -> Result<Self> {
         let rules = &options.rules;
-        let bytes = model.tokenizer.token_bytes(model.target.config.vocab_size);
+        let bytes = model.tokenizer.token_bytes(model.config.vocab_size);
         let table = BoundaryTable::new(&rules.boundaries, &bytes);
-        let marker = String::from_utf8_lossy(&engine.markers().close).into_owned();
+        let marker = String::from_utf8_lossy(&completer.markers().close).into_owned();
         if rules.close_text.as_ref().is_some_and(|text| !text.contains(&marker)) {
             let problem = format!("does not contain the end marker {marker}");
             return Err(TrainError::option("close_text", problem));
@@ -83,15 +93,17 @@ impl<'a> Labeller<'a> {
         Ok(Self {
             rules,
             batch: options.batch.max(1),
-            engine,
+            completer,
             tokenizer: Arc::clone(&model.tokenizer),
             table,
-            stop_ids: model.target.config.eos_token_ids.clone(),
+            stop_ids: model.config.eos_token_ids.clone(),
             close_ids,
         })
     }
 
     /// Labels all traces; `done` takes each record and says whether to go on. True at the end.
+    ///
+    /// When one trace fails, no other trial is begun, but records whose end is in sight are kept.
     pub(crate) fn run(
         &mut self,
         traces: &[&Trace],
@@ -99,11 +111,12 @@ impl<'a> Labeller<'a> {
     ) -> Result<bool> {
         let mut waiting = traces.iter();
         let mut jobs: VecDeque<Job<'_>> = VecDeque::new();
-        let mut flying: HashMap<RequestId, (usize, usize)> = HashMap::new();
+        let mut flying: HashMap<AskId, (usize, usize)> = HashMap::new();
         // Jobs are known by a number that outlives their place in the queue.
         let mut first_job = 0;
+        let mut failure = None;
         loop {
-            while flying.len() < self.batch {
+            while flying.len() < self.batch && failure.is_none() {
                 let open = jobs.iter().position(|job| job.next_cut(self.rules).is_some());
                 if let Some(at) = open {
                     let (id, cut) = self.submit(&mut jobs[at])?;
@@ -121,26 +134,37 @@ impl<'a> Labeller<'a> {
                 }
             }
             if flying.is_empty() {
-                return Ok(true);
+                return failure.map_or(Ok(true), Err);
             }
-            for event in self.engine.step()? {
-                let Event::Done(output) = event else { continue };
-                let Some((number, cut)) = flying.remove(&output.id) else { continue };
+            for (id, completion) in self.completer.finished()? {
+                let Some((number, cut)) = flying.remove(&id) else { continue };
                 let job = &mut jobs[number - first_job];
-                job.trials[cut] = Some(self.judge(job, cut, &output)?);
+                let completion = match completion {
+                    Ok(completion) => completion,
+                    Err(error) => {
+                        failure = failure.or(Some(at_trace(job.trace, error)));
+                        continue;
+                    }
+                };
+                job.trials[cut] = Some(self.judge(job, cut, &completion)?);
                 if job.decision(self.rules) == Decision::Open {
                     continue;
                 }
                 // What is still in flight for this trace cannot change its record any more.
-                let vain: Vec<RequestId> =
+                let vain: Vec<AskId> =
                     flying.iter().filter(|(_, (n, _))| *n == number).map(|(id, _)| *id).collect();
                 for id in vain {
                     flying.remove(&id);
-                    self.cancel(id);
+                    self.completer.cancel(id);
                 }
                 job.submitted = job.cuts.len();
-                if !done(self.record(job))? {
-                    return self.stop(flying);
+                match self.record(job).map_err(|e| at_trace(job.trace, e)) {
+                    Ok(record) => {
+                        if !done(record)? {
+                            return self.stop(flying);
+                        }
+                    }
+                    Err(error) => failure = failure.or(Some(error)),
                 }
                 let finished = |job: &Job<'_>| job.decision(self.rules) != Decision::Open;
                 while jobs.front().is_some_and(finished) {
@@ -151,14 +175,9 @@ impl<'a> Labeller<'a> {
         }
     }
 
-    fn stop(&mut self, flying: HashMap<RequestId, (usize, usize)>) -> Result<bool> {
-        flying.into_keys().for_each(|id| self.cancel(id));
+    fn stop(&mut self, flying: HashMap<AskId, (usize, usize)>) -> Result<bool> {
+        flying.into_keys().for_each(|id| self.completer.cancel(id));
         Ok(false)
-    }
-
-    /// Drops a request; one that ended in this very step is gone already.
-    fn cancel(&mut self, id: RequestId) {
-        let _ = self.engine.cancel(id);
     }
 
     /// Reads the thought once; all its cuts start from there.
@@ -172,36 +191,37 @@ impl<'a> Labeller<'a> {
             (None, close) => close.map_or(Vec::new(), |c| c.of(&trace.token_ids).to_vec()),
         };
         let before = trace.think.map_or(0, |span| span.start);
-        let prompt = [&trace.prompt_ids[..], &trace.token_ids[..before], thought].concat();
-        let prefix = self.engine.prefix(&prompt).map_err(|e| at_trace(trace, e.into()))?;
+        let read = [&trace.prompt_ids[..], &trace.token_ids[..before], thought].concat();
+        let prefix = self.completer.prefix(&read).map_err(|e| at_trace(trace, e))?;
         let trials = cuts.iter().map(|_| None).collect();
-        Ok(Job { trace, own, close_ids, cuts, trials, submitted: 0, prefix })
+        Ok(Job { trace, own, close_ids, cuts, trials, submitted: 0, read, prefix })
     }
 
-    fn submit(&mut self, job: &mut Job<'_>) -> Result<(RequestId, usize)> {
+    fn submit(&mut self, job: &mut Job<'_>) -> Result<(AskId, usize)> {
         let cut = job.submitted;
         job.submitted += 1;
-        let thought = job.trace.thought_ids().len();
-        let read = job.prefix.tokens();
-        let kept = &read[..read.len() - thought + job.cuts[cut]];
-        let prompt = [kept, &job.close_ids].concat();
-        let request = Request {
-            prefix: Some(Arc::clone(&job.prefix)),
+        let ask = Ask {
+            prompt: job.closed(cut),
+            prefix: job.prefix.clone(),
             phase: Phase::Answer,
+            stop_at_close: false,
+            max_new_tokens: self.rules.max_answer_tokens,
+            sampling: Sampling::greedy(),
             record_logprobs: self.rules.confidence == ConfidenceKind::C1,
-            ..Request::new(prompt, self.rules.max_answer_tokens)
         };
-        let id = self.engine.submit(request).map_err(|e| at_trace(job.trace, e.into()))?;
+        let id = self.completer.submit(ask).map_err(|e| at_trace(job.trace, e))?;
         Ok((id, cut))
     }
 
-    fn judge(&self, job: &Job<'_>, cut: usize, output: &Output) -> Result<Trial> {
+    fn judge(&self, job: &Job<'_>, cut: usize, output: &Completion) -> Result<Trial> {
         let text = self.tokenizer.decode(&output.token_ids, true)?;
         let answer = extract(&text, self.rules.answer_kind);
         let at = job.cuts[cut];
         let confidence = match self.rules.confidence {
             ConfidenceKind::C1 => self.answer_confidence(output),
-            _ => {
+            // Known once it is known which cuts the record tells.
+            ConfidenceKind::C3 => None,
+            ConfidenceKind::C2 => {
                 let from = if cut == 0 { 0 } else { job.cuts[cut - 1] };
                 paragraph_confidence(job.trace, from, at)
             }
@@ -219,7 +239,7 @@ impl<'a> Labeller<'a> {
     }
 
     /// C1: geometric mean of the probabilities of the trial answer's tokens.
-    fn answer_confidence(&self, output: &Output) -> Option<f32> {
+    fn answer_confidence(&self, output: &Completion) -> Option<f32> {
         let ids = &output.token_ids;
         let stop = usize::from(ids.last().is_some_and(|t| self.stop_ids.contains(t)));
         let counted = &output.logprobs[..(ids.len() - stop).min(output.logprobs.len())];
@@ -227,7 +247,26 @@ impl<'a> Labeller<'a> {
         geometric_mean(counted.iter().skip(skip).copied())
     }
 
-    fn record(&self, job: &Job<'_>) -> LabelRecord {
+    /// C3 of the first cuts: geometric mean of the probabilities of the trace's own answer after each.
+    fn own_answer_confidences(&mut self, job: &Job<'_>, cuts: usize) -> Result<Vec<Option<f32>>> {
+        let answer = job.trace.answer_ids();
+        let stop = usize::from(answer.last().is_some_and(|t| self.stop_ids.contains(t)));
+        let answer = &answer[..answer.len() - stop];
+        if answer.is_empty() {
+            return Ok(vec![None; cuts]);
+        }
+        let scored: Vec<Scored> = (0..cuts)
+            .map(|cut| {
+                let before = job.closed(cut);
+                let tokens = [&before[..], answer].concat();
+                Scored { tokens, from: before.len(), prefix: job.prefix.clone() }
+            })
+            .collect();
+        let scores = self.completer.score(&scored)?;
+        Ok(scores.into_iter().map(|scores| geometric_mean(scores.into_iter())).collect())
+    }
+
+    fn record(&mut self, job: &Job<'_>) -> Result<LabelRecord> {
         let trace = job.trace;
         let thought = trace.thought_ids();
         let (last, sufficient) = match job.decision(self.rules) {
@@ -240,27 +279,34 @@ impl<'a> Labeller<'a> {
         } else {
             job.cuts.len().min(last + 1 + self.rules.stable_k)
         };
-        let trials: Vec<&Trial> = job.trials[..told].iter().flatten().collect();
+        let trials = job.trials[..told].iter().flatten();
+        let mut cuts: Vec<Cut> = trials.map(|trial| trial.cut.clone()).collect();
+        if self.rules.confidence == ConfidenceKind::C3 {
+            let confidences = self.own_answer_confidences(job, told)?;
+            for (cut, confidence) in cuts.iter_mut().zip(confidences) {
+                cut.confidence = confidence;
+            }
+        }
         let answer_ids = match job.trials[last].as_ref().filter(|t| t.cut.equal) {
             Some(trial) => trial.answer_ids.clone(),
             None => trace.answer_ids().to_vec(),
         };
         // An opening marker that the target wrote itself belongs to what precedes the thought.
         let before = trace.think.map_or(0, |span| span.start);
-        LabelRecord {
+        Ok(LabelRecord {
             answer: Some(job.own.text.clone()),
             correct: grade(trace, self.rules.answer_kind),
             full: thought.len(),
             kept: job.cuts[last],
             sufficient,
-            cuts: trials.iter().map(|t| t.cut.clone()).collect(),
+            cuts,
             prompt_ids: [&trace.prompt_ids[..], &trace.token_ids[..before]].concat(),
             thought_ids: thought[..job.cuts[last]].to_vec(),
             close_ids: job.close_ids.clone(),
             answer_ids,
             rest_ids: trace.token_ids[before + job.cuts[last]..].to_vec(),
             ..empty_record(trace)
-        }
+        })
     }
 }
 

@@ -47,6 +47,7 @@ fn write_labels(path: &Path, hash: &str) {
         version: 2,
         program: PROGRAM.to_owned(),
         model: ModelId { hash: hash.to_owned(), ..facts().id },
+        endpoint: None,
         traces_header: String::new(),
         options: LabelRules::default(),
     };

@@ -2,14 +2,13 @@
 
 use specexit_train::{CollectSummary, collect as collect_traces};
 
-use crate::high::{self, engine};
+use crate::high;
 use crate::output::{print, print_json, reporter};
 
 pub(crate) fn collect(args: high::Collect) -> anyhow::Result<()> {
-    let model = args.model.load()?;
-    let mut engine = engine(&model, None, args.options.batch)?;
+    let (model, mut completer) = args.decoding.open()?;
     let mut progress = reporter();
-    let summary = collect_traces(&args.options, &mut engine, &model, progress.as_mut())?;
+    let summary = collect_traces(&args.options, completer.as_mut(), &model, progress.as_mut())?;
     if args.json {
         return print_json(&summary);
     }

@@ -2,25 +2,23 @@
 
 use specexit_train::{CollectOptions, CollectRules, WaitCount};
 
-use super::ModelChoice;
+use super::Decoding;
 use super::method::sampling;
 use crate::failure::usage;
 use crate::low;
 
 /// Traces to record.
 pub(crate) struct Collect {
-    pub(crate) model: ModelChoice,
+    pub(crate) decoding: Decoding,
     pub(crate) options: CollectOptions,
     pub(crate) json: bool,
 }
 
 impl Collect {
     pub(crate) fn new(args: low::Collect) -> anyhow::Result<Self> {
-        for (flag, value) in [
-            ("--samples", args.samples),
-            ("--batch", args.batch),
-            ("--max-new-tokens", args.max_new_tokens),
-        ] {
+        for (flag, value) in
+            [("--samples", args.samples), ("--max-new-tokens", args.max_new_tokens)]
+        {
             if value == 0 {
                 return usage(format!("{flag} is 0; at least one is needed"));
             }
@@ -55,16 +53,17 @@ impl Collect {
             record_logprobs: args.record_logprobs,
             seed: sampling.seed,
         };
+        let decoding = Decoding::new(&args.model, args.endpoint, args.batch, rules.seed)?;
         let options = CollectOptions {
             questions: args.questions,
             out: args.out,
             offset: args.offset,
             limit: args.limit,
             samples: args.samples,
-            batch: args.batch,
+            batch: decoding.batch,
             answer_kind: args.answer_kind,
             rules,
         };
-        Ok(Self { model: ModelChoice::new(&args.model)?, options, json: args.json })
+        Ok(Self { decoding, options, json: args.json })
     }
 }

@@ -2,13 +2,13 @@
 
 use specexit_train::{LabelOptions, LabelRules};
 
-use super::ModelChoice;
+use super::Decoding;
 use crate::failure::usage;
 use crate::low;
 
 /// Traces to label.
 pub(crate) struct Label {
-    pub(crate) model: ModelChoice,
+    pub(crate) decoding: Decoding,
     pub(crate) options: LabelOptions,
     pub(crate) json: bool,
 }
@@ -17,7 +17,6 @@ impl Label {
     pub(crate) fn new(args: low::Label) -> anyhow::Result<Self> {
         let (cuts, labels) = (args.cuts, args.labels);
         for (flag, value) in [
-            ("--batch", args.batch),
             ("--stride", cuts.stride),
             ("--max-cuts", cuts.max_cuts.unwrap_or(1)),
             ("--max-answer-tokens", cuts.max_answer_tokens),
@@ -40,13 +39,14 @@ impl Label {
             confidence_skip_first: labels.confidence_skip_first,
             progress_norm: labels.progress_norm.unwrap_or_default(),
         };
+        let decoding = Decoding::new(&args.model, args.endpoint, args.batch, 0)?;
         let options = LabelOptions {
             traces: args.traces,
             out: args.out,
             limit: args.limit,
-            batch: args.batch,
+            batch: decoding.batch,
             rules,
         };
-        Ok(Self { model: ModelChoice::new(&args.model)?, options, json: args.json })
+        Ok(Self { decoding, options, json: args.json })
     }
 }

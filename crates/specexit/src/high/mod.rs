@@ -3,6 +3,7 @@
 mod bench;
 mod collect;
 mod compare;
+mod decoding;
 mod demo;
 mod generate;
 mod label;
@@ -16,6 +17,7 @@ mod train;
 pub(crate) use bench::Bench;
 pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
+pub(crate) use decoding::Decoding;
 pub(crate) use demo::Demo;
 pub(crate) use generate::Generate;
 pub(crate) use label::Label;

@@ -7,15 +7,17 @@ use specexit_answer::AnswerKind;
 use specexit_train::WaitCount;
 
 use super::shared::word;
-use super::{ModelArgs, PromptArgs, SamplingArgs};
+use super::{EndpointArgs, ModelArgs, PromptArgs, SamplingArgs};
 
 /// Record the target's own outputs on a file of questions
 #[derive(Debug, Args)]
 #[command(after_help = "Repeating the command goes on where it was.
 
-Example:
+Examples:
   specexit collect --model model.gguf --questions train.jsonl --limit 200 --think-open \\
-    --waits 2 --out traces.jsonl")]
+    --waits 2 --out traces.jsonl
+  specexit collect --model org/model --questions train.jsonl --endpoint http://localhost:8000 \\
+    --concurrency 64 --temperature 0.6 --samples 4 --out traces.jsonl")]
 pub(crate) struct Collect {
     /// JSONL with question, problem or prompt, and where known answer
     #[arg(long, value_name = "FILE")]
@@ -32,9 +34,9 @@ pub(crate) struct Collect {
     /// Outputs per question
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) samples: usize,
-    /// Outputs generated together
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(crate) batch: usize,
+    /// Outputs generated together [default: 8]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<usize>,
     /// Most tokens per output, forced ones included
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub(crate) max_new_tokens: usize,
@@ -49,6 +51,8 @@ pub(crate) struct Collect {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
     #[command(flatten)]
     pub(crate) prompting: PromptArgs,
     #[command(flatten)]

@@ -7,8 +7,8 @@ use specexit_answer::AnswerKind;
 use specexit_exit::Profile;
 use specexit_train::{ConfidenceKind, ProgressNorm};
 
-use super::ModelArgs;
 use super::shared::word;
+use super::{EndpointArgs, ModelArgs};
 
 /// Find the earliest sufficient cut of every trace
 #[derive(Debug, Args)]
@@ -28,9 +28,9 @@ pub(crate) struct Label {
     /// Use at most so many traces
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Trial answers generated together
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(crate) batch: usize,
+    /// Trial answers generated together [default: 8]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<usize>,
     /// What sort of answer the questions have: auto, number, boxed or option
     #[arg(long, value_name = "KIND", default_value_t)]
     pub(crate) answer_kind: AnswerKind,
@@ -42,6 +42,8 @@ pub(crate) struct Label {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointArgs,
     #[command(flatten)]
     pub(crate) cuts: CutArgs,
     #[command(flatten)]
@@ -79,7 +81,8 @@ pub(crate) struct CutArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Labels")]
 pub(crate) struct SignalArgs {
-    /// Tokens whose probabilities confidence averages: C1 trial answer, C2 paragraph [default: C1]
+    /// Tokens whose probabilities confidence averages: C1 trial answer, C2 paragraph, C3 the trace's
+    /// own answer read after each cut [default: C1]
     #[arg(long, value_name = "KIND", value_parser = word::<ConfidenceKind>)]
     pub(crate) confidence_kind: Option<ConfidenceKind>,
     /// Leave the first token of the trial answer out of C1

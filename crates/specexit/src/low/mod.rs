@@ -26,7 +26,9 @@ pub(crate) use inspect::Inspect;
 pub(crate) use label::Label;
 pub(crate) use pretrain::Pretrain;
 pub(crate) use problems::Problems;
-pub(crate) use shared::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs};
+pub(crate) use shared::{
+    BudgetArgs, EndpointArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs,
+};
 pub(crate) use train::Train;
 
 /// Speculative exit for large reasoning models: train and run draft heads that also predict when a

@@ -23,6 +23,34 @@ pub(crate) struct ModelArgs {
     pub(crate) f32: bool,
 }
 
+/// Where the target decodes, if not in this process.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Decoding on a server")]
+pub(crate) struct EndpointArgs {
+    /// Let a server with a completions API decode: vLLM, SGLang or llama-server. MODEL, the same
+    /// model, gives tokenizer and chat template; its weights are not loaded
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// The model's name on the server [default: the only one it has]
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
+    pub(crate) endpoint_model: Option<String>,
+    /// Environment variable that holds the server's API key
+    #[arg(long, value_name = "VAR", requires = "endpoint")]
+    pub(crate) api_key_env: Option<String>,
+    /// Requests in flight at a time [default: 16]
+    #[arg(long, value_name = "N", requires = "endpoint")]
+    pub(crate) concurrency: Option<usize>,
+    /// Tries after the first, on 429, 5xx, broken connections and timeouts [default: 6]
+    #[arg(long, value_name = "N", requires = "endpoint")]
+    pub(crate) retries: Option<usize>,
+    /// Longest time for one try, in seconds: a whole output takes one [default: 1800]
+    #[arg(long, value_name = "S", requires = "endpoint")]
+    pub(crate) timeout: Option<u64>,
+    /// Where a server returns no token ids, tokenise its text anew; the file's header says so
+    #[arg(long, requires = "endpoint")]
+    pub(crate) retokenize: bool,
+}
+
 /// Which draft head.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, THINKING};
+use crate::fixture::{CONTEXT, Fixture, THINKING};
 use crate::run::{json, specexit, stdout};
 
 #[test]
@@ -154,4 +154,19 @@ fn inspect(traces: &str, labels: &str, head: &str) {
     for path in [traces, labels, head] {
         assert!(stdout(&["inspect", path]).starts_with("kind"));
     }
+}
+
+/// More waits than the context has room for: the trace says that it was cut short, and the run goes on.
+#[test]
+fn an_output_that_fills_the_context_is_cut_short() {
+    let f = Fixture::new();
+    let (model, questions, out) = (f.model(), f.questions(2), f.text("traces.jsonl"));
+    let command = ["collect", "--model", &model, "--questions", &questions, "--out", &out];
+    let summary = json(&[&command[..], &["--waits", "99", "--json"]].concat());
+    assert_eq!((&summary["traces"], &summary["cut_short"]), (&json!(2), &json!(2)));
+    let text = std::fs::read_to_string(&out).unwrap();
+    let trace: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+    let tokens = |field: &str| trace[field].as_array().unwrap().len();
+    assert!(tokens("prompt_ids") + tokens("token_ids") >= CONTEXT);
+    assert_eq!(trace["finish"], "length");
 }

@@ -4,9 +4,11 @@
 mod bad_input;
 mod bench;
 mod demo;
+mod endpoint;
 mod fixture;
 mod generate;
 mod help;
 mod inspect;
+mod kill;
 mod loop_on_a_tiny_model;
 mod run;
