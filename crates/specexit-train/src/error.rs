@@ -112,6 +112,10 @@ pub enum TrainError {
         source: Box<TrainError>,
     },
 
+    /// The page of a run could not be made.
+    #[error("the report page cannot be made: {0}")]
+    Page(String),
+
     /// From the engine.
     #[error(transparent)]
     Engine(#[from] specexit_engine::EngineError),

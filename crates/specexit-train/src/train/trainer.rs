@@ -295,7 +295,7 @@ impl<S: TargetSource> Trainer<'_, S> {
             return Ok(());
         }
         let step = self.state.step;
-        let mut quality = Quality { signals: self.measure_signals()?, ..Quality::default() };
+        let mut quality = Quality { signals: self.measure_signals(false)?, ..Quality::default() };
         if epoch < self.plan.joint {
             quality.draft = self.measure_draft(&self.params)?;
             let loss = quality.draft.token_loss;
@@ -334,10 +334,15 @@ impl<S: TargetSource> Trainer<'_, S> {
         )
     }
 
-    /// Held-out quality of the probe as it is.
-    fn measure_signals(&self) -> Result<Vec<evaluate::SignalQuality>> {
-        let (coordinates, labels) = self.loader.load_labelled(self.held_out)?;
-        Ok(evaluate::signal_quality(&self.probe, &coordinates, &labels))
+    /// Held-out quality of the probe as it is; `plots` adds what a page shows of it.
+    fn measure_signals(&self, plots: bool) -> Result<Vec<evaluate::SignalQuality>> {
+        let mut readings = evaluate::Readings::default();
+        // One sequence at a time: the states of all may not fit into memory.
+        for &index in self.held_out {
+            let (coordinates, labels) = self.loader.load_labelled(&[index])?;
+            readings.add(&self.examples[index].question, &self.probe, &coordinates, &labels);
+        }
+        Ok(readings.quality(plots))
     }
 
     /// Puts the best held-out values in place of the last ones, and measures them.
@@ -348,7 +353,10 @@ impl<S: TargetSource> Trainer<'_, S> {
         let mut params: Vec<&mut Param> = self.params.iter_mut().collect();
         checkpoint::load_values(&self.folder.join(BEST_DRAFT), &mut params)?;
         self.probe.value.clone_from(&self.best_probe.value);
-        Ok(Quality { draft: self.measure_draft(&self.params)?, signals: self.measure_signals()? })
+        Ok(Quality {
+            draft: self.measure_draft(&self.params)?,
+            signals: self.measure_signals(true)?,
+        })
     }
 }
 
