@@ -97,9 +97,9 @@ fn signal(input: &Input<'_>, number: usize, name: &'static str) -> Result<Sectio
     if let Some(quality) = quality {
         section.tables.push(signal_table(quality));
         if let Some(plots) = &quality.plots {
+            section.figures.push(error_by_progress(name, plots)?);
             section.figures.push(density(name, plots)?);
             section.figures.push(reliability(name, plots)?);
-            section.figures.push(error_by_progress(name, plots)?);
             section.tables.push(reliability_table(plots));
         }
     }
@@ -244,7 +244,7 @@ fn error_by_progress(name: &str, plots: &SignalPlots) -> Result<Figure> {
         title: &format!("{name}: error by true progress"),
         note: "Mean absolute error in each tenth of the needed thought. Exits happen at the right end.",
         legend: &[("the probe", 0), ("always the mean", 1)],
-        square: true,
+        square: false,
         x: Axis::between("true progress", 0.0, 1.0),
         y: Axis::from_zero(unit, bins.iter().flat_map(|b| [b.mae, b.mae_of_mean])),
         marks: vec![

@@ -71,7 +71,7 @@ impl Axis {
         let positive = numbers.into_iter().filter(|x| *x > 0.0);
         let logs = positive.map(|x| x.clamp(SMALLEST, LARGEST).log10());
         let (low, high) = range(logs, true);
-        let every = ((high - low) / TICKS).ceil().max(1.0);
+        let every = ((high - low) / (TICKS + 2.0)).ceil().max(1.0);
         let mut ticks: Vec<(f64, String)> =
             multiples(every, low, high).into_iter().map(|e| (e, plain(10f64.powf(e)))).collect();
         if high - low < 2.5 {
@@ -233,7 +233,7 @@ pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
         let (x, y) = (&plot.x, &plot.y);
         let mut chart = ChartBuilder::on(&root)
             .margin(8)
-            .margin_right(16)
+            .margin_right(18)
             .x_label_area_size(42)
             .y_label_area_size(62)
             .build_cartesian_2d(x.clone(), y.clone())
@@ -271,7 +271,7 @@ pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
                     chart.draw_series(LineSeries::new(place(points), style)).map(|_| ())
                 }
                 Mark::Faint { points, colour } => {
-                    let style = series(*colour).mix(0.35).stroke_width(1);
+                    let style = series(*colour).mix(0.5).stroke_width(1);
                     chart.draw_series(LineSeries::new(place(points), style)).map(|_| ())
                 }
                 Mark::Boxes { boxes, colour } => {
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(texts(&Axis::between("", 0.0, 1.0)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(&Axis::spanning("", [3.0, 17.0])), ["5", "10", "15"]);
         assert_eq!(texts(&Axis::tokens("", 200f64.ln_1p())), ["0", "1", "3", "10", "30", "100"]);
-        assert_eq!(texts(&Axis::logarithmic("", [0.02, 900.0])), ["0.1", "1", "10", "100"]);
+        assert_eq!(texts(&Axis::logarithmic("", [0.02, 900.0])), ["0.1", "1", "10", "100", "1000"]);
         assert_eq!(texts(&Axis::counting("", 3)), ["1", "2", "3"]);
     }
 
