@@ -196,7 +196,7 @@ fn density(name: &str, plots: &SignalPlots) -> Result<Figure> {
     }
     draw(&Plot {
         title: &format!("{name}: predicted against true"),
-        note: "The darker, the more held-out tokens, by the root of their number. A good signal lies \
+        note: "The stronger, the more held-out tokens, by the root of their number. A good signal lies \
                along the line.",
         legend: &[("held-out tokens", 0), ("prediction = label", 1)],
         square: true,

@@ -63,7 +63,7 @@ fn over_steps(curves: &Curves, plot: &OverSteps<'_>) -> Result<Option<Figure>> {
     let first = xs.iter().copied().fold(f64::INFINITY, f64::min);
     let last = xs.iter().copied().fold(first, f64::max);
     if let Some((called, level)) = plot.level {
-        marks.push(Mark::Faint { points: vec![(first, level), (last, level)], colour: 5 });
+        marks.push(Mark::Line { points: vec![(first, level), (last, level)], colour: 5 });
         legend.push((called, 5));
         ys.push(level);
     }
