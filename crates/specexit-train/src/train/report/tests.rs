@@ -166,7 +166,9 @@ fn the_page_is_whole_and_says_what_the_json_says() {
     quality.draft.acceptance_per_depth.iter().for_each(|a| cell(format!("{:.1} %", 100.0 * a)));
     for signal in &quality.signals {
         let plots = signal.plots.as_ref().unwrap();
-        [signal.loss, signal.mae, signal.rank_correlation, plots.ece].map(|x| cell(short(x)));
+        for number in [signal.loss, signal.mae, signal.rank_correlation, plots.ece] {
+            cell(short(number));
+        }
         for bin in &plots.reliability {
             cell(bin.labels.to_string());
             cell(short(bin.predicted));
