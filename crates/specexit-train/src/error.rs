@@ -121,6 +121,10 @@ pub enum TrainError {
         problem: String,
     },
 
+    /// The page of a run could not be made.
+    #[error("the report page cannot be made: {0}")]
+    Page(String),
+
     /// From the engine.
     #[error(transparent)]
     Engine(#[from] specexit_engine::EngineError),

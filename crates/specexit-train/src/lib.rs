@@ -48,7 +48,8 @@ pub use reasoner::{
     THINK_START, tokenizer_files,
 };
 pub use train::{
-    DataReport, DraftQuality, HEAD_FOLDER, HeldOutMetrics, LossWeights, Quality, REPORT_FILE,
-    RunReport, Sequences, SignalQuality, StepMetrics, TrainOptions, TrainReport, TrainSummary,
-    read_step_metrics, train,
+    Curve, Curves, DataReport, DraftQuality, ErrorBin, HEAD_FOLDER, HeadSizes, HeldOutCurve,
+    HeldOutMetrics, LossWeights, PAGE_FILE, PageSummary, Quality, REPORT_FILE, ReliabilityBin,
+    RunReport, Scale, Sequences, SignalPlots, SignalQuality, StepMetrics, TrainOptions,
+    TrainReport, TrainSummary, Verdict, read_step_metrics, train, write_page,
 };

@@ -27,6 +27,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Collect(args) => commands::collect(high::Collect::new(args)?),
         Command::Label(args) => commands::label(high::Label::new(args)?),
         Command::Train(args) => commands::train(high::Train::new(args)?),
+        Command::Report(args) => commands::report(&args),
         Command::Compare(args) => commands::compare(high::Compare::new(args)?),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(high::Bench::new(args)?),

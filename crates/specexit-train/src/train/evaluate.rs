@@ -1,8 +1,11 @@
 //! Held-out measurements.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use specexit_kernels::Kernels;
 
+use super::report::numbers::{Reading, Scale, SignalPlots};
 use crate::data::batches::{Batch, Loader};
 use crate::data::source::TargetSource;
 use crate::error::Result;
@@ -22,6 +25,10 @@ pub struct DraftQuality {
     /// Simulated acceptance length: tokens committed per round, the recover token included, for
     /// greedy chains of 1, 2, … drafted tokens.
     pub tau_per_chain: Vec<f64>,
+    /// Share of greedy chains, one from every position, whose token at each depth is accepted, of
+    /// those whose earlier tokens all were.
+    #[serde(default)]
+    pub acceptance_per_depth: Vec<f64>,
     /// Share of positions whose most probable target token is in the draft vocabulary.
     pub vocabulary_coverage: f64,
     /// Positions measured.
@@ -41,6 +48,9 @@ pub struct SignalQuality {
     pub mae: f64,
     /// Mean squared error of always saying the mean label: what a useless probe reaches.
     pub mse_of_mean: f64,
+    /// The training loss of always saying what is best on average.
+    #[serde(default)]
+    pub loss_of_mean: f64,
     /// Pearson's correlation of prediction and label (of logarithms for remaining length).
     pub correlation: f64,
     /// Spearman's rank correlation of prediction and label.
@@ -48,6 +58,9 @@ pub struct SignalQuality {
     pub rank_correlation: f64,
     /// Labels measured.
     pub labels: usize,
+    /// What the page plots; of the kept head only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plots: Option<SignalPlots>,
 }
 
 /// All held-out measurements.
@@ -104,6 +117,7 @@ pub(crate) fn draft_quality<S: TargetSource>(
     let (mut losses, mut agreed, mut counts) =
         (vec![0f64; depth], vec![0usize; depth], vec![0usize; depth]);
     let mut rounds = vec![(0usize, 0usize); chain];
+    let mut chains = vec![(0usize, 0usize); chain];
     let (mut covered, mut positions) = (0, 0);
     let mut loaded = Batch::default();
     for indices in steps {
@@ -129,6 +143,17 @@ pub(crate) fn draft_quality<S: TargetSource>(
                 *tokens += t;
                 *total += r;
             }
+            for i in 0..sequence.queries {
+                for (k, (reached, accepted)) in
+                    chains.iter_mut().enumerate().take(sequence.queries - i)
+                {
+                    *reached += 1;
+                    if !agrees(k, i) {
+                        break;
+                    }
+                    *accepted += 1;
+                }
+            }
             for (k, start) in starts.iter_mut().enumerate() {
                 *start += sequence.queries.saturating_sub(k);
             }
@@ -149,37 +174,78 @@ pub(crate) fn draft_quality<S: TargetSource>(
             .iter()
             .map(|(tokens, rounds)| mean(*tokens as f64, *rounds))
             .collect(),
+        acceptance_per_depth: chains
+            .iter()
+            .map(|(reached, accepted)| mean(*accepted as f64, *reached))
+            .collect(),
         vocabulary_coverage: mean(covered as f64, positions),
         positions,
     })
 }
 
-/// Measures the probe on states in its coordinates.
-pub(crate) fn signal_quality(
-    kernels: &Kernels,
-    probe: &Probe,
-    coordinates: &[f32],
-    labels: &[SignalLabel],
-) -> Vec<SignalQuality> {
-    let logits = probe.logits(kernels, coordinates);
-    (0..SIGNALS)
-        .map(|signal| {
-            let mut pairs = Vec::new();
-            let mut loss = 0.0;
-            for (z, label) in logits.iter().zip(labels) {
-                let truth = label.in_order()[signal];
-                if truth.is_nan() {
-                    continue;
-                }
-                loss += position_losses(*z, label)[signal].0;
-                let activated = specexit_exit::Signals::from_logits(*z);
-                let predicted =
-                    [activated.confidence, activated.progress, activated.remaining][signal];
-                pairs.push((f64::from(predicted), f64::from(truth)));
+/// What the probe says about labelled tokens. Holds a few numbers per token, not their states.
+#[derive(Debug, Default)]
+pub(crate) struct Readings {
+    logits: Vec<[f32; SIGNALS]>,
+    labels: Vec<SignalLabel>,
+    questions: Vec<u32>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Readings {
+    /// Reads states of one sequence in the probe's coordinates.
+    pub(crate) fn add(
+        &mut self,
+        kernels: &Kernels,
+        question: &str,
+        probe: &Probe,
+        coordinates: &[f32],
+        labels: &[SignalLabel],
+    ) {
+        let next = self.numbers.len() as u32;
+        let number = *self.numbers.entry(question.to_owned()).or_insert(next);
+        self.logits.extend(probe.logits(kernels, coordinates));
+        self.labels.extend_from_slice(labels);
+        self.questions.resize(self.labels.len(), number);
+    }
+
+    /// How well each signal is predicted; `plots` adds what a page shows of it.
+    pub(crate) fn quality(&self, plots: bool) -> Vec<SignalQuality> {
+        let quality = |signal: usize| {
+            let (loss, readings) = self.of(signal);
+            let logarithmic = signal == SIGNALS - 1;
+            let pairs: Vec<(f64, f64)> = readings.iter().map(|r| (r.predicted, r.truth)).collect();
+            let scale = if logarithmic { Scale::Log1p } else { Scale::Linear };
+            SignalQuality {
+                plots: plots.then(|| SignalPlots::of(&readings, scale)),
+                ..compare(SIGNAL_NAMES[signal], loss, &pairs, logarithmic)
             }
-            compare(SIGNAL_NAMES[signal], loss, &pairs, signal == SIGNALS - 1)
-        })
-        .collect()
+        };
+        (0..SIGNALS).map(quality).collect()
+    }
+
+    /// The summed loss and the readings of one signal, unknown labels left out.
+    fn of(&self, signal: usize) -> (f64, Vec<Reading>) {
+        let (mut loss, mut readings) = (0.0, Vec::new());
+        let tokens = self.logits.iter().zip(&self.labels).zip(&self.questions);
+        for ((z, label), question) in tokens {
+            let truth = label.in_order()[signal];
+            if truth.is_nan() {
+                continue;
+            }
+            loss += position_losses(*z, label)[signal].0;
+            let said = specexit_exit::Signals::from_logits(*z);
+            let predicted = [said.confidence, said.progress, said.remaining][signal];
+            readings.push(Reading {
+                // JSON has no infinity.
+                predicted: f64::from(predicted.min(f32::MAX)),
+                truth: f64::from(truth),
+                progress: f64::from(label.progress),
+                question: *question,
+            });
+        }
+        (loss, readings)
+    }
 }
 
 fn compare(name: &str, loss: f64, pairs: &[(f64, f64)], logarithmic: bool) -> SignalQuality {
@@ -188,6 +254,7 @@ fn compare(name: &str, loss: f64, pairs: &[(f64, f64)], logarithmic: bool) -> Si
     let mean_label = mean(&|p| p.1);
     let scale = |x: f64| if logarithmic { x.ln_1p() } else { x };
     let scaled: Vec<(f64, f64)> = pairs.iter().map(|p| (scale(p.0), scale(p.1))).collect();
+    let mean_scaled = scaled.iter().map(|p| p.1).sum::<f64>() / n;
     let (predicted, truth): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let ranked: Vec<(f64, f64)> = ranks(&predicted).into_iter().zip(ranks(&truth)).collect();
     SignalQuality {
@@ -196,9 +263,11 @@ fn compare(name: &str, loss: f64, pairs: &[(f64, f64)], logarithmic: bool) -> Si
         mse: mean(&|p| (p.0 - p.1).powi(2)),
         mae: mean(&|p| (p.0 - p.1).abs()),
         mse_of_mean: mean(&|p| (mean_label - p.1).powi(2)),
+        loss_of_mean: scaled.iter().map(|p| (mean_scaled - p.1).powi(2)).sum::<f64>() / n,
         correlation: pearson(&scaled),
         rank_correlation: pearson(&ranked),
         labels: pairs.len(),
+        plots: None,
     }
 }
 

@@ -99,14 +99,22 @@ fn keep_until(path: &Path, header: &Value, step: u64) -> Result<()> {
 /// # Errors
 /// A file that is missing, of another kind, or broken.
 pub fn read_step_metrics(path: &Path) -> Result<Vec<StepMetrics>> {
+    Ok(read_metrics(path)?.0)
+}
+
+/// Reads a metrics file: its steps and its held-out measurements. What a kill left of a last line is
+/// left out.
+pub(crate) fn read_metrics(path: &Path) -> Result<(Vec<StepMetrics>, Vec<HeldOutMetrics>)> {
     let (_, records) = Reader::<Value>::open::<Value>(path, FORMAT, VERSION)?;
-    let mut steps = Vec::new();
+    let (mut steps, mut held_out) = (Vec::new(), Vec::new());
+    let broken = |e| TrainError::bad_file(path, format!("broken step: {e}"));
     for record in records {
         let record = record?;
         if record.get("held_out").is_none() {
-            let step = serde_json::from_value(record);
-            steps.push(step.map_err(|e| TrainError::bad_file(path, format!("broken step: {e}")))?);
+            steps.push(serde_json::from_value(record).map_err(broken)?);
+        } else {
+            held_out.push(serde_json::from_value(record).map_err(broken)?);
         }
     }
-    Ok(steps)
+    Ok((steps, held_out))
 }

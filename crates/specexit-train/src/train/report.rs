@@ -1,9 +1,24 @@
-//! What a finished run says about its head.
+//! What a finished run says about its head: `report.json`, and a page made of the same numbers.
+
+pub(crate) mod curves;
+mod folder;
+pub(crate) mod numbers;
+mod page;
+mod plots;
+mod sections;
+#[cfg(test)]
+mod tests;
+pub(crate) mod verdict;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use curves::{Curve, Curves, HeldOutCurve};
+pub use folder::{PAGE_FILE, PageSummary, write_page};
+pub use numbers::{ErrorBin, ReliabilityBin, Scale, SignalPlots};
+pub use verdict::Verdict;
 
 use super::evaluate::Quality;
 use crate::error::{Result, TrainError};
@@ -14,7 +29,7 @@ pub const REPORT_FILE: &str = "report.json";
 /// Name of the format.
 pub(crate) const FORMAT: &str = "specexit-train-report";
 /// Version of the format.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// What was trained on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +48,23 @@ pub struct DataReport {
     pub draft_vocabulary: usize,
     /// Longest remaining length among the training labels.
     pub label_max_len: usize,
+    /// How the labels were made.
+    pub label_options: Value,
+}
+
+/// Sizes of the draft layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeadSizes {
+    /// Width, that of the target.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Query heads.
+    pub attention_heads: usize,
+    /// Key/value heads.
+    pub key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
 }
 
 /// How the run went.
@@ -61,6 +93,8 @@ pub struct TrainReport {
     pub model: ModelId,
     /// The options that decide what is learned.
     pub options: Value,
+    /// The draft layer.
+    pub head: HeadSizes,
     /// What was trained on.
     pub data: DataReport,
     /// How the run went.
@@ -68,6 +102,10 @@ pub struct TrainReport {
     /// The kept head on the held-out questions. The best state was chosen on the same questions, so
     /// these numbers flatter a little; judge a head on questions that training never saw.
     pub held_out: Option<Quality>,
+    /// How training went.
+    pub curves: Curves,
+    /// What all this says, in words.
+    pub verdict: Verdict,
 }
 
 impl TrainReport {
@@ -77,16 +115,19 @@ impl TrainReport {
     /// A file that is missing, broken or of another version.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(TrainError::io("read", path))?;
-        let report: Self = serde_json::from_slice(&text)
-            .map_err(|e| TrainError::bad_file(path, format!("it is not a training report: {e}")))?;
-        if (report.format.as_str(), report.version) != (FORMAT, VERSION) {
+        let broken = |e| TrainError::bad_file(path, format!("it is not a training report: {e}"));
+        // The version first: a report of another one may lack what this one needs.
+        let value: Value = serde_json::from_slice(&text).map_err(broken)?;
+        let format = value.get("format").and_then(Value::as_str).unwrap_or_default();
+        let version = value.get("version").and_then(Value::as_u64).unwrap_or_default();
+        if (format, version) != (FORMAT, u64::from(VERSION)) {
             let problem = format!(
-                "it is version {} of {}, this program reads version {VERSION} of {FORMAT}",
-                report.version, report.format
+                "it is version {version} of {format:?}, this program reads version {VERSION} of \
+                 {FORMAT}; the `train` command of the run, repeated, makes it anew"
             );
             return Err(TrainError::bad_file(path, problem));
         }
-        Ok(report)
+        serde_json::from_value(value).map_err(broken)
     }
 
     pub(crate) fn save(&self, path: &Path) -> Result<()> {

@@ -13,9 +13,13 @@ use specexit_model::{Model, Positions};
 use super::checkpoint::RunState;
 use super::evaluate::Quality;
 use super::export::head_file;
+use super::metrics::read_metrics;
 use super::options::TrainOptions;
-use super::report::{self, DataReport, REPORT_FILE, RunReport, TrainReport};
-use super::trainer::{Plan, Trainer};
+use super::report::verdict::Known;
+use super::report::{
+    self, Curves, DataReport, HeadSizes, PAGE_FILE, REPORT_FILE, RunReport, TrainReport, Verdict,
+};
+use super::trainer::{METRICS, Plan, Trainer};
 use crate::data::batches::{Batch, Loader, output_rows, statistics};
 use crate::data::examples::{Example, ExampleRules, read_examples, split};
 use crate::data::source::{LoadedTarget, TargetSource};
@@ -52,6 +56,8 @@ pub struct TrainSummary {
     pub total_steps: u64,
     /// Folder of the head, once finished.
     pub head: PathBuf,
+    /// The page about the head, once finished.
+    pub page: PathBuf,
     /// The report, once finished.
     pub report: Option<TrainReport>,
 }
@@ -226,24 +232,27 @@ pub(crate) fn train_on(
         train_labels: remaining.len(),
         draft_vocabulary: vocabulary.len(),
         label_max_len: remaining.iter().copied().fold(0.0, f32::max) as usize,
+        label_options: serde_json::to_value(&header.options).unwrap_or_default(),
     };
     let config = head_config(options, facts, &shape, source.vocab_size(), &header, &data);
     let head = options.out.join(HEAD_FOLDER);
     head_file(config, &shape, &trainer.params, &trainer.probe, &means.basis, &vocabulary)
         .save(&head)?;
-    let report = finish(options, facts, data, &trainer, quality)?;
+    let report = finish(options, facts, &shape, data, &trainer, quality)?;
     Ok(TrainSummary {
         finished: true,
         steps: total,
         total_steps: total,
         head,
+        page: options.out.join(PAGE_FILE),
         report: Some(report),
     })
 }
 
 fn unfinished(options: &TrainOptions, steps: u64, total_steps: u64) -> TrainSummary {
     let head = options.out.join(HEAD_FOLDER);
-    TrainSummary { finished: false, steps, total_steps, head, report: None }
+    let page = options.out.join(PAGE_FILE);
+    TrainSummary { finished: false, steps, total_steps, head, page, report: None }
 }
 
 /// Every id must be a row of the embedding: the file may have been edited.
@@ -354,13 +363,15 @@ fn spelled(value: &impl serde::Serialize) -> String {
 fn finish<S: TargetSource>(
     options: &TrainOptions,
     facts: &TargetFacts,
+    shape: &DraftShape,
     data: DataReport,
     trainer: &Trainer<'_, S>,
     quality: Quality,
 ) -> Result<TrainReport> {
     let state = &trainer.state;
     let count = |p: &Param| p.value.len();
-    let report = TrainReport {
+    let (steps, held_out) = read_metrics(&options.out.join(METRICS))?;
+    let mut report = TrainReport {
         format: report::FORMAT.to_owned(),
         version: report::VERSION,
         program: PROGRAM.to_owned(),
@@ -372,9 +383,25 @@ fn finish<S: TargetSource>(
             best_draft_step: state.best_draft.map(|b| b.step),
             best_probe_steps: state.best_probe.map(|best| best.map(|b| b.step)),
         },
+        head: HeadSizes {
+            hidden_size: shape.hidden,
+            intermediate_size: shape.intermediate,
+            attention_heads: shape.heads,
+            key_value_heads: shape.kv_heads,
+            head_dim: shape.head_dim,
+        },
         held_out: (data.held_out_sequences > 0).then_some(quality),
         data,
+        curves: Curves::of(&steps, &held_out),
+        verdict: Verdict::default(),
     };
+    report.verdict = Verdict::of(&Known {
+        data: Some(&report.data),
+        run: Some(&report.run),
+        held_out: report.held_out.as_ref(),
+        curves: &report.curves,
+    });
     report.save(&options.out.join(REPORT_FILE))?;
+    report::write_page(&options.out, &options.out.join(PAGE_FILE))?;
     Ok(report)
 }

@@ -296,7 +296,7 @@ impl<S: TargetSource> Trainer<'_, S> {
             return Ok(());
         }
         let step = self.state.step;
-        let mut quality = Quality { signals: self.measure_signals()?, ..Quality::default() };
+        let mut quality = Quality { signals: self.measure_signals(false)?, ..Quality::default() };
         if epoch < self.plan.joint {
             quality.draft = self.measure_draft()?;
             let loss = quality.draft.token_loss;
@@ -334,12 +334,18 @@ impl<S: TargetSource> Trainer<'_, S> {
         )
     }
 
-    /// Held-out quality of the probe as it is.
-    fn measure_signals(&self) -> Result<Vec<evaluate::SignalQuality>> {
+    /// Held-out quality of the probe as it is; `plots` adds what a page shows of it.
+    fn measure_signals(&self, plots: bool) -> Result<Vec<evaluate::SignalQuality>> {
+        let mut readings = evaluate::Readings::default();
         let mut batch = Batch::default();
-        self.loader.load_labelled(self.held_out, &mut batch)?;
-        let (coordinates, labels) = (&batch.coordinates, &batch.labels);
-        Ok(evaluate::signal_quality(self.kernels, &self.probe, coordinates, labels))
+        // One sequence at a time: the states of all may not fit into memory.
+        for &index in self.held_out {
+            self.loader.load_labelled(&[index], &mut batch)?;
+            let question = &self.examples[index].question;
+            let (coordinates, labels) = (&batch.coordinates, &batch.labels);
+            readings.add(self.kernels, question, &self.probe, coordinates, labels);
+        }
+        Ok(readings.quality(plots))
     }
 
     /// Puts the best held-out values in place of the last ones, and measures them.
@@ -350,7 +356,7 @@ impl<S: TargetSource> Trainer<'_, S> {
         let mut params: Vec<&mut Param> = self.params.iter_mut().collect();
         checkpoint::load_values(&self.folder.join(BEST_DRAFT), &mut params)?;
         self.probe.take_values(&self.best_probe);
-        Ok(Quality { draft: self.measure_draft()?, signals: self.measure_signals()? })
+        Ok(Quality { draft: self.measure_draft()?, signals: self.measure_signals(true)? })
     }
 }
 

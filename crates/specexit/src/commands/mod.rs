@@ -9,6 +9,7 @@ mod inspect;
 mod label;
 mod pretrain;
 mod problems;
+mod report;
 mod train;
 
 pub(crate) use bench::bench;
@@ -20,4 +21,5 @@ pub(crate) use inspect::inspect;
 pub(crate) use label::label;
 pub(crate) use pretrain::pretrain;
 pub(crate) use problems::problems;
+pub(crate) use report::report;
 pub(crate) use train::train;

@@ -30,7 +30,11 @@ fn text(summary: &TrainSummary) -> String {
     if let Some(quality) = &report.held_out {
         text.push_str(&held_out(quality));
     }
+    for warning in &report.verdict.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     text.push_str(&format!("head: {}\n", summary.head.display()));
+    text.push_str(&format!("report: {}\n", summary.page.display()));
     text
 }
 

@@ -9,6 +9,7 @@ mod inspect;
 mod label;
 mod pretrain;
 mod problems;
+mod report;
 mod shared;
 mod train;
 
@@ -26,6 +27,7 @@ pub(crate) use inspect::Inspect;
 pub(crate) use label::Label;
 pub(crate) use pretrain::Pretrain;
 pub(crate) use problems::Problems;
+pub(crate) use report::Report;
 pub(crate) use shared::{
     BudgetArgs, EndpointArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs,
 };
@@ -54,6 +56,7 @@ pub(crate) enum Command {
     Collect(Collect),
     Label(Label),
     Train(Train),
+    Report(Report),
     Compare(Compare),
     Inspect(Inspect),
     Bench(Bench),

@@ -17,7 +17,7 @@ static DEFAULT: LazyLock<TrainOptions> = LazyLock::new(TrainOptions::default);
 /// Train a draft head with a signal probe on labels
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The finished head is in OUT/head. Repeating the command goes on where it was, to the same result.
+The finished head is in OUT/head; OUT/report.html tells how good it is. Repeating the command goes on where it was, to the same result.
 
 Example:
   specexit train --model model.gguf --labels labels.jsonl --out run")]
@@ -25,7 +25,7 @@ pub(crate) struct Train {
     /// Label file of `label`, made with the same model
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: PathBuf,
-    /// Folder of the run: states, checkpoints, metrics, report, and in head/ the finished head
+    /// Folder of the run: states, checkpoints, metrics, reports, and in head/ the finished head
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Print the report as JSON

@@ -3,9 +3,9 @@
 use crate::run::{failure, stdout};
 
 /// All commands; the empty one is the program itself.
-const COMMANDS: [&str; 11] = [
-    "", "generate", "collect", "label", "train", "compare", "inspect", "bench", "problems",
-    "pretrain", "demo",
+const COMMANDS: [&str; 12] = [
+    "", "generate", "collect", "label", "train", "report", "compare", "inspect", "bench",
+    "problems", "pretrain", "demo",
 ];
 
 #[test]

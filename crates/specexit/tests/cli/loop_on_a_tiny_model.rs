@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fixture::{CONTEXT, Fixture, THINKING};
-use crate::run::{json, specexit, stdout};
+use crate::run::{failure, json, specexit, stdout};
 
 #[test]
 fn collect_label_train_compare() {
@@ -49,11 +49,47 @@ fn collect_label_train_compare() {
     assert_eq!(report["format"], "specexit-train-report");
     // A finished run is only reported again.
     assert_eq!(json(&[&train[..], &["--json"]].concat()), report);
-    assert!(stdout(&train).contains("held-out τ"));
+    let text = stdout(&train);
+    assert!(text.contains("held-out τ") && text.contains("warning: Only 2 sequences"), "{text}");
+    report_pages(&f, &run, &report);
 
     let head = format!("{run}/head");
     compare(&f, &model, &head, &questions);
     inspect(&traces, &labels, &head);
+}
+
+/// The page beside `report.json`, made again, and made of a run that was stopped.
+fn report_pages(f: &Fixture, run: &str, report: &Value) {
+    let file = |name: &str| std::fs::read_to_string(format!("{run}/{name}")).unwrap();
+    let saved: Value = serde_json::from_str(&file("report.json")).unwrap();
+    assert_eq!(&saved, report);
+    let page = file("report.html");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("Training report: model"));
+    let (out, steps) = (f.text("again.html"), &report["run"]["steps"]);
+    let said = stdout(&["report", run, "--out", &out]);
+    assert_eq!(said, format!("{steps} steps, finished; report: {out}\n"));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), page);
+
+    let killed = f.text("killed");
+    std::fs::create_dir_all(&killed).unwrap();
+    std::fs::copy(format!("{run}/run.json"), format!("{killed}/run.json")).unwrap();
+    let metrics = file("metrics.jsonl");
+    std::fs::write(format!("{killed}/metrics.jsonl"), &metrics[..metrics.len() * 2 / 3]).unwrap();
+    let said = stdout(&["report", &killed]);
+    assert!(said.contains(" steps, not finished; report: "), "{said}");
+    let page = std::fs::read_to_string(format!("{killed}/report.html")).unwrap();
+    assert!(page.contains("This run has not finished"));
+
+    let (code, sentence) = failure(&["report", &f.model()]);
+    assert_eq!(code, 1);
+    assert!(sentence.starts_with("cannot read ") && sentence.contains("run.json"), "{sentence}");
+    std::fs::write(
+        format!("{killed}/report.json"),
+        r#"{"format":"specexit-train-report","version":1}"#,
+    )
+    .unwrap();
+    let (_, sentence) = failure(&["report", &killed]);
+    assert!(sentence.contains("it is version 1 of"), "{sentence}");
 }
 
 /// Cutting a finished file anywhere and repeating the command gives the same file.
