@@ -158,7 +158,7 @@ impl Default for TrainOptions {
             beta2: 0.95,
             weight_decay: 0.0,
             clip_norm: 1.0,
-            ttt_steps: 4,
+            ttt_steps: 7,
             ttt_decay: 0.8,
             products: Products::default(),
             probe: ProbeKind::default(),
