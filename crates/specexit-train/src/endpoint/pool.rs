@@ -136,7 +136,9 @@ impl Line {
         self.call(COMPLETIONS, number, |api| {
             let reply = api.post(COMPLETIONS, body)?;
             let read = Reply::read(&reply).and_then(|read| match &read.ids {
-                Some((_, ids)) if ids.is_empty() => Err("has no tokens".to_owned()),
+                Some((_, ids)) if ids.is_empty() && !read.only_stopped() => {
+                    Err("has no tokens".to_owned())
+                }
                 _ => Ok(read),
             });
             read.map_err(|problem| Failure::passing(format!("sent an answer that {problem}")))

@@ -167,6 +167,12 @@ impl Reply {
             completion_tokens: usage("/usage/completion_tokens"),
         })
     }
+
+    /// Whether the end-of-sequence token was all there was, and the server took it out.
+    pub(super) fn only_stopped(&self) -> bool {
+        let counted = self.completion_tokens.is_some_and(|count| count > 0);
+        self.ended == Ended::Stop && (counted || self.stop_token.is_some())
+    }
 }
 
 fn numbers(list: &Value) -> Option<Vec<u64>> {

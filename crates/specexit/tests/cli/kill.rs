@@ -126,7 +126,9 @@ impl Work {
 fn works(f: &Fixture, questions: usize) -> [Work; 2] {
     let (model, questions) = (f.model(), f.questions(questions));
     let collect = ["collect", "--model", &model, "--questions", &questions, "--threads", "1"];
-    let sampled = ["--temperature", "1", "--samples", "2", "--waits", "2", "--wait-count", "drawn"];
+    // Warm enough for samples to differ, cold enough for thoughts to end.
+    let sampled =
+        ["--temperature", "0.3", "--samples", "2", "--waits", "2", "--wait-count", "drawn"];
     let collect = Work::new(f, &[&collect[..], &sampled].concat());
     let traces = f.text("all-traces.jsonl");
     std::fs::copy(&collect.out, &traces).unwrap();
