@@ -12,12 +12,15 @@ model="$out/reasoner/model"
 "$specexit" pretrain --recipe "$recipe" --out "$out/reasoner"
 
 # 2. Its own thoughts about problems of the training split, and where each could have ended.
-"$specexit" problems --split train --count 1200 --seed 1001 --out "$out/train.jsonl"
+"$specexit" problems --split train --count 5000 --seed 2001 --out "$out/train.jsonl"
 "$specexit" collect --model "$model" --questions "$out/train.jsonl" --out "$out/traces.jsonl" \
   --max-new-tokens 1500 --batch 16
-"$specexit" label --model "$model" --traces "$out/traces.jsonl" --out "$out/labels.jsonl" --batch 16
+# An answer longer than 24 tokens is a thought that goes on behind its end.
+"$specexit" label --model "$model" --traces "$out/traces.jsonl" --out "$out/labels.jsonl" --batch 16 \
+  --max-answer-tokens 24 --stable-k 2
 
 # 3. The head.
 "$specexit" train --model "$model" --labels "$out/labels.jsonl" --out "$out/head" \
-  --epochs 3 --probe-epochs 20 --lr 0.0015 --probe-lr 0.002 --label-beyond
+  --epochs 3 --probe-epochs 12 --lr 0.0015 --probe-lr 0.002 \
+  --probe mlp --positions boundaries --label-beyond
 cp "$recipe/policy.json" "$out/head/head/policy.json"

@@ -1,4 +1,5 @@
-//! A thought with every token shaded by the progress predicted at it, and the place of its cut.
+//! A thought with every token shaded by the progress predicted at it, or at the end of its paragraph,
+//! and the place of its cut.
 
 use specexit_engine::Output;
 use specexit_exit::Markers;
@@ -35,6 +36,7 @@ impl ShadedThought {
         let end = cut.exit.map_or(usize::MAX, |exit| exit.token_index);
         let early = cut.thinking_tokens < whole.thinking_tokens;
         let mut text = self.legend();
+        let shades = carried_back(whole.signals.iter().map(|signals| signals.progress).collect());
         for (i, &id) in whole.token_ids.iter().enumerate() {
             if self.markers.close_ids.contains(&id) {
                 break;
@@ -42,7 +44,7 @@ impl ShadedThought {
             if i == end && early {
                 text.push_str(&self.cut_line(cut));
             }
-            let progress = whole.signals.get(i).map_or(f32::NAN, |signals| signals.progress);
+            let progress = shades.get(i).copied().unwrap_or(f32::NAN);
             let bytes = self.token_bytes.get(id as usize).map_or(&[][..], Vec::as_slice);
             self.token(&mut text, &String::from_utf8_lossy(bytes), progress, i >= end && early);
         }
@@ -88,9 +90,30 @@ impl ShadedThought {
     }
 }
 
+/// Where a token has no signal, because the head speaks at the ends of paragraphs only, what it says
+/// at the next end holds.
+fn carried_back(mut progress: Vec<f32>) -> Vec<f32> {
+    let mut next = f32::NAN;
+    for progress in progress.iter_mut().rev() {
+        if progress.is_nan() {
+            *progress = next;
+        }
+        next = *progress;
+    }
+    progress
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_paragraph_is_shaded_by_its_end() {
+        let nan = f32::NAN;
+        let shades = carried_back(vec![nan, 0.2, nan, nan, 0.9, nan]);
+        assert_eq!(shades[..5], [0.2, 0.2, 0.9, 0.9, 0.9]);
+        assert!(shades[5].is_nan());
+    }
 
     fn shaded(colours: bool) -> ShadedThought {
         let markers = Markers::think(vec![1], vec![2]);

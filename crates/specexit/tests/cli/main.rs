@@ -10,5 +10,6 @@ mod generate;
 mod help;
 mod inspect;
 mod kill;
+mod kill_train;
 mod loop_on_a_tiny_model;
 mod run;
