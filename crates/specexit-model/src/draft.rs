@@ -93,7 +93,7 @@ impl DraftHead {
     /// A missing or broken file, a head of another model, or weights that are not finite.
     pub fn load(dir: &Path, target: &Target) -> Result<DraftHead> {
         let config = HeadConfig::open(dir)?;
-        check_target(&config, target, dir)?;
+        config.check_target(dir, target.config.hidden_size, target.config.vocab_size)?;
         Self::build(config, &open_weights(dir)?, dir, target)
     }
 
@@ -104,7 +104,7 @@ impl DraftHead {
     pub fn load_embedded(files: &Embedded, target: &Target) -> Result<DraftHead> {
         let dir = files.path();
         let config = HeadConfig::from_json(files.text(HEAD_CONFIG)?, &dir.join(HEAD_CONFIG))?;
-        check_target(&config, target, &dir)?;
+        config.check_target(&dir, target.config.hidden_size, target.config.vocab_size)?;
         let weights = Weights::from_embedded(&dir.join(HEAD_WEIGHTS), files.file(HEAD_WEIGHTS)?)?;
         Self::build(config, &weights, &dir, target)
     }
@@ -311,23 +311,4 @@ fn load_fc(
             found: shape,
         }),
     }
-}
-
-/// Refuses a head whose sizes, taps or tokenizer are another model's.
-fn check_target(config: &HeadConfig, target: &Target, dir: &Path) -> Result<()> {
-    let wrong = |problem: String| Err(ModelError::WrongHead { path: dir.to_owned(), problem });
-    if config.target_hidden() != target.config.hidden_size {
-        return wrong(format!(
-            "it reads states of width {}, the target's have {}",
-            config.target_hidden(),
-            target.config.hidden_size
-        ));
-    }
-    if config.vocab_size != target.config.vocab_size {
-        return wrong(format!(
-            "its vocabulary has {} tokens, the target's {}",
-            config.vocab_size, target.config.vocab_size
-        ));
-    }
-    Ok(())
 }

@@ -225,6 +225,29 @@ impl HeadConfig {
         Ok(())
     }
 
+    /// Refuses a target of other sizes; `dir` is the head's folder, which the message names.
+    pub(crate) fn check_target(
+        &self,
+        dir: &Path,
+        hidden_size: usize,
+        vocab_size: usize,
+    ) -> Result<()> {
+        let wrong = |problem: String| Err(ModelError::WrongHead { path: dir.to_owned(), problem });
+        if self.target_hidden() != hidden_size {
+            return wrong(format!(
+                "it reads states of width {}, the target's have {hidden_size}",
+                self.target_hidden()
+            ));
+        }
+        if self.vocab_size != vocab_size {
+            return wrong(format!(
+                "its vocabulary has {} tokens, the target's {vocab_size}",
+                self.vocab_size
+            ));
+        }
+        Ok(())
+    }
+
     /// Key/value heads.
     pub fn kv_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
@@ -298,17 +321,7 @@ impl HeadFile {
         let weights = open_weights(dir)?;
         let mut tensors = BTreeMap::new();
         for (name, expected) in config.shapes() {
-            let (shape, data) = weights.f32(name)?;
-            let probe = name == "fc.weight" && shape[0] == expected[0] + PROBE_ROWS;
-            if shape[1..] != expected[1..] || (shape[0] != expected[0] && !probe) {
-                return Err(ModelError::TensorShape {
-                    path: dir.join(HEAD_WEIGHTS),
-                    tensor: name.to_owned(),
-                    expected,
-                    found: shape,
-                });
-            }
-            tensors.insert(name.to_owned(), HeadTensor { shape, data });
+            tensors.insert(name.to_owned(), read_tensor(&weights, name, expected, dir)?);
         }
         if Probe::load_mlp(&weights, 3 * config.target_hidden(), dir)?.is_some() {
             for name in [PROBE_UP, PROBE_DOWN, PROBE_BIAS] {
@@ -395,6 +408,27 @@ pub(crate) fn open_weights(dir: &Path) -> Result<Weights> {
         file: HEAD_WEIGHTS.to_owned(),
         advice: advice.to_owned(),
     })
+}
+
+/// A tensor of the shape that the config asks for, or, of `fc.weight`, with probe rows below it.
+pub(crate) fn read_tensor(
+    weights: &Weights,
+    name: &str,
+    expected: Vec<usize>,
+    dir: &Path,
+) -> Result<HeadTensor> {
+    let (shape, data) = weights.f32(name)?;
+    let mut widened = expected.clone();
+    widened[0] += PROBE_ROWS;
+    if shape != expected && !(name == "fc.weight" && shape == widened) {
+        return Err(ModelError::TensorShape {
+            path: dir.join(HEAD_WEIGHTS),
+            tensor: name.to_owned(),
+            expected,
+            found: shape,
+        });
+    }
+    Ok(HeadTensor { shape, data })
 }
 
 /// Target ids of the draft vocabulary, checked against each other and against `t2d`.

@@ -15,6 +15,7 @@ pub mod head_file;
 mod kv_cache;
 mod model;
 pub mod probe;
+mod raw_head;
 mod target;
 
 pub use chat_template::{ChatTemplate, Message, RenderOptions};
@@ -25,6 +26,7 @@ pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;
 pub use model::{Model, ModelText};
 pub use probe::{Positions, Probe};
+pub use raw_head::RawHead;
 pub use source::{ModelFiles, ModelSource};
 pub use target::{LogitRows, PREFILL_CHUNK, States, Target, TargetRows, Workspace};
 pub use tokenizer::Tokenizer;

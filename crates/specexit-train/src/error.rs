@@ -75,20 +75,6 @@ pub enum TrainError {
     #[error("{0}")]
     NoData(String),
 
-    /// The states would not fit under the cap.
-    #[error(
-        "the states of {positions} positions need {needed_gb:.2} GB, more than cache_gb = {cap_gb}; \
-         raise it, or train on fewer or shorter sequences"
-    )]
-    CacheTooLarge {
-        /// Positions to store.
-        positions: usize,
-        /// What they need, in units of 10^9 bytes.
-        needed_gb: f64,
-        /// The cap, in units of 10^9 bytes.
-        cap_gb: f64,
-    },
-
     /// Training produced a number that is not finite.
     #[error(
         "step {step}: {what} is not finite; {kept} is kept; \

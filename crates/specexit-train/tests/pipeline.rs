@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use specexit_engine::{Engine, EngineOptions, Finish, Method, Phase, Request};
+use specexit_exit::{ExitReason, Profile};
 use specexit_kernels::Precision;
 use specexit_model::{
     DraftHead, LogitRows, Model, ModelSource, ModelText, Target, TargetRows, Workspace,
@@ -13,7 +14,8 @@ use specexit_model::{
 use specexit_testkit as testkit;
 use specexit_train::{
     CollectOptions, CollectRules, CollectSummary, ConfidenceKind, Dropped, LabelFile, LabelOptions,
-    LabelRules, Progress, Silent, Trace, TraceFile, TrainOptions, WaitCount, collect, label, train,
+    LabelRules, ProbeKind, Progress, Silent, Trace, TraceFile, TrainOptions, WaitCount, collect,
+    label, train,
 };
 
 struct Fixture {
@@ -362,6 +364,65 @@ fn a_head_is_trained_and_drafts() {
     let drafted = fixture.engine(Some(Arc::new(head))).run(drafting).unwrap();
     assert_eq!(plain.token_ids, drafted.token_ids);
     assert!(drafted.signals.iter().any(|s| !s.is_missing()));
+}
+
+/// A plain head gets a probe: it drafts what it drafted, as far as it did, and can exit now.
+#[test]
+fn a_probe_alone_changes_no_drafting() {
+    let fixture = Fixture::new();
+    fixture.collect(&fixture.collect_options("traces.jsonl"));
+    let labelling = fixture.label_options("traces.jsonl", "labels.jsonl");
+    label(&labelling, &mut fixture.engine(None), &fixture.text, &mut Silent).unwrap();
+    let base = fixture.path("plain-head");
+    testkit::write_head(&base, 3, 100, false).unwrap();
+    let options = TrainOptions {
+        labels: labelling.out,
+        signals_only: Some(base.clone()),
+        probe_epochs: 3,
+        held_out: 0.3,
+        ..TrainOptions::default()
+    };
+    let load = |dir: &Path| Arc::new(DraftHead::load(dir, &fixture.model.target).unwrap());
+    let plain = load(&base);
+    assert!(!plain.has_probe());
+    let mut exits = 0;
+    for probe in [ProbeKind::Fc, ProbeKind::Mlp] {
+        let out = fixture.path(&format!("{probe:?}"));
+        let summary =
+            train(&TrainOptions { probe, out, ..options.clone() }, &fixture.model, &mut Silent)
+                .unwrap();
+        let head = load(&summary.head);
+        assert!(head.has_probe());
+        for trace in traces(&labelling.traces).iter().take(4) {
+            let prompt = trace.prompt_ids.clone();
+            let request = Request { phase: Phase::Thinking, ..Request::new(prompt, 60) };
+            let request = Request { method: Method::Eagle3, draft_tokens: 4, ..request };
+            let run = |head: &Arc<DraftHead>, request: &Request| {
+                fixture.engine(Some(Arc::clone(head))).run(request.clone()).unwrap()
+            };
+            let (before, after) = (run(&plain, &request), run(&head, &request));
+            assert_eq!(before.token_ids, after.token_ids);
+            assert_eq!(
+                (before.rounds, before.drafted, before.accepted),
+                (after.rounds, after.drafted, after.accepted)
+            );
+            assert!(before.drafted > 0);
+            let mut policy = Profile::Default.policy();
+            policy.thresholds.confidence = None;
+            policy.thresholds.progress = None;
+            policy.thresholds.remaining = Some(f32::MAX);
+            let exiting = Request {
+                method: Method::SpecExit,
+                policy: Some(policy),
+                record_signals: true,
+                ..request
+            };
+            let exited = run(&head, &exiting);
+            assert!(exited.signals.iter().any(|s| !s.is_missing()));
+            exits += usize::from(exited.exit.is_some_and(|e| e.reason == ExitReason::Signals));
+        }
+    }
+    assert!(exits > 0);
 }
 
 #[test]

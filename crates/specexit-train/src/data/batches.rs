@@ -10,7 +10,7 @@ use specexit_kernels::{Kernels, Matrix};
 
 use super::examples::Example;
 use super::source::TargetSource;
-use super::states::{SequenceStates, StatesCache};
+use super::states::{LabelledStates, SequenceStates, States};
 use crate::error::Result;
 use crate::net::draft::{DraftBatch, DraftSequence};
 use crate::net::probe::{Basis, Moments, SignalLabel};
@@ -47,37 +47,49 @@ pub(crate) fn epoch_steps(
     steps
 }
 
-/// Everything a training step reads: a buffer that is loaded into again and again.
+/// What a step of the probe reads: a buffer that is loaded into again and again.
 #[derive(Default)]
-pub(crate) struct Batch {
-    /// For the draft layer.
-    pub(crate) draft: DraftBatch,
+pub(crate) struct LabelBatch {
     /// Labelled states in the probe's coordinates, `[labels, 3 H_t + 1]`.
     pub(crate) coordinates: Vec<f32>,
     /// Their labels.
     pub(crate) labels: Vec<SignalLabel>,
+    /// Labelled states of the sequence last read.
+    states: LabelledStates,
+}
+
+/// Everything a joint step reads: another such buffer.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// For the draft layer.
+    pub(crate) draft: DraftBatch,
+    /// For the probe.
+    pub(crate) labelled: LabelBatch,
     /// Tokens read.
     pub(crate) tokens: usize,
     /// The states of the sequence last read.
     states: SequenceStates,
     /// Normed final states of all drafted positions, `[positions, H_t]`.
     hidden: Vec<f32>,
-    /// Labelled states of the sequence last read.
-    gathered: Vec<f32>,
 }
 
-/// Makes batches from cached states.
+/// Makes batches for the probe.
+pub(crate) struct LabelLoader<'a, S> {
+    pub(crate) examples: &'a [Example],
+    pub(crate) states: &'a States<'a, S>,
+    pub(crate) basis: &'a Basis,
+    pub(crate) kernels: Arc<Kernels>,
+}
+
+/// Makes batches for draft layer and probe.
 pub(crate) struct Loader<'a, S> {
-    examples: &'a [Example],
-    cache: &'a StatesCache,
+    labelled: &'a LabelLoader<'a, S>,
     source: &'a S,
-    basis: &'a Basis,
     /// Draft id of each target id that has one.
     draft_ids: HashMap<TokenId, u32>,
     /// Draft vocabulary V_d.
     vocab: usize,
     output_rows: OutputRows,
-    kernels: Arc<Kernels>,
 }
 
 /// Rows of the target's output projection for the draft vocabulary, `[V_d, H_t]`.
@@ -98,10 +110,10 @@ pub(crate) struct Statistics {
 ///
 /// Only positions where the target generated count: the very first position of a sequence holds
 /// states a thousand times larger than all others (an attention sink) and would hide them.
-pub(crate) fn statistics(
+pub(crate) fn statistics<S: TargetSource>(
     examples: &[Example],
     indices: &[usize],
-    cache: &StatesCache,
+    cache: &States<'_, S>,
     hidden_size: usize,
 ) -> Result<Statistics> {
     let mut taps = Moments::new(3 * hidden_size);
@@ -116,6 +128,21 @@ pub(crate) fn statistics(
     Ok(Statistics { basis: taps.basis(), final_rms })
 }
 
+/// The coordinates of a probe that is trained alone: from labelled states only, where it speaks.
+pub(crate) fn labelled_basis<S: TargetSource>(
+    indices: &[usize],
+    states: &States<'_, S>,
+    hidden_size: usize,
+) -> Result<Basis> {
+    let mut taps = Moments::new(3 * hidden_size);
+    let mut read = LabelledStates::default();
+    for &index in indices {
+        states.read_labelled(index, &mut read)?;
+        taps.add(&read.taps);
+    }
+    Ok(taps.basis())
+}
+
 /// Rows of the target's output projection for `vocabulary`, `[V_d, H_t]`.
 pub(crate) fn output_rows(source: &impl TargetSource, vocabulary: &[TokenId]) -> Vec<f32> {
     let width = source.hidden_size();
@@ -126,17 +153,39 @@ pub(crate) fn output_rows(source: &impl TargetSource, vocabulary: &[TokenId]) ->
     rows
 }
 
+impl<S: TargetSource> LabelLoader<'_, S> {
+    /// Loads labelled states of the sequences `indices` and their labels.
+    pub(crate) fn load(&self, indices: &[usize], batch: &mut LabelBatch) -> Result<()> {
+        batch.clear();
+        for &index in indices {
+            self.states.read_labelled(index, &mut batch.states)?;
+            self.add(&self.examples[index], batch);
+        }
+        Ok(())
+    }
+
+    /// Appends the states last read in the probe's coordinates, and their labels.
+    fn add(&self, example: &Example, batch: &mut LabelBatch) {
+        batch.labels.extend(example.labels.iter().map(|labelled| labelled.label));
+        self.basis.coordinates(&self.kernels, &mut batch.coordinates, &batch.states.taps);
+    }
+}
+
+impl LabelBatch {
+    fn clear(&mut self) {
+        self.coordinates.clear();
+        self.labels.clear();
+    }
+}
+
 impl<'a, S: TargetSource> Loader<'a, S> {
     /// A loader for the draft vocabulary whose output rows are given.
     pub(crate) fn new(
-        examples: &'a [Example],
-        cache: &'a StatesCache,
+        labelled: &'a LabelLoader<'a, S>,
         source: &'a S,
-        basis: &'a Basis,
         vocabulary: &[TokenId],
         output_rows: &[f32],
         products: Products,
-        kernels: &Arc<Kernels>,
     ) -> Result<Self> {
         let (rows, width) = (vocabulary.len(), source.hidden_size());
         let draft_ids = vocabulary.iter().enumerate().map(|(d, t)| (*t, d as u32)).collect();
@@ -147,26 +196,25 @@ impl<'a, S: TargetSource> Loader<'a, S> {
             }
             Products::Bf16 => OutputRows::Rounded(Matrix::from_f32(rows, width, output_rows)),
         };
-        let kernels = Arc::clone(kernels);
-        let vocab = rows;
-        Ok(Self { examples, cache, source, basis, draft_ids, vocab, output_rows, kernels })
+        Ok(Self { labelled, source, draft_ids, vocab: rows, output_rows })
     }
 
-    /// Loads what a step on the sequences `indices` reads.
+    /// Loads what a joint step on the sequences `indices` reads.
     pub(crate) fn load(&self, indices: &[usize], batch: &mut Batch) -> Result<()> {
+        let LabelLoader { examples, states: all, basis, kernels } = self.labelled;
         let width = self.source.hidden_size();
-        let Batch { draft, coordinates, labels, tokens, states, hidden, gathered } = batch;
+        let Batch { draft, labelled, tokens, states, hidden } = batch;
         draft.taps.clear();
         draft.targets.argmax.clear();
         draft.sequences.resize_with(indices.len(), DraftSequence::default);
-        coordinates.clear();
-        labels.clear();
+        labelled.clear();
         hidden.clear();
         *tokens = 0;
         for (&index, sequence) in indices.iter().zip(&mut draft.sequences) {
-            let example = &self.examples[index];
-            self.cache.read(index, states)?;
-            self.label(example, states, gathered, coordinates, labels);
+            let example = &examples[index];
+            all.read(index, states)?;
+            labelled.states.take_from(example, states, width);
+            self.labelled.add(example, labelled);
             draft.taps.extend_from_slice(&states.taps);
             hidden.extend_from_slice(&states.hidden);
             let ids = states.most_probable.iter();
@@ -174,38 +222,8 @@ impl<'a, S: TargetSource> Loader<'a, S> {
             self.sequence(sequence, example, width);
             *tokens += example.context();
         }
-        self.kernels.scale_columns(&mut draft.taps, &self.basis.inverse_rms);
+        kernels.scale_columns(&mut draft.taps, &basis.inverse_rms);
         self.distributions(&mut draft.targets.probs, hidden)
-    }
-
-    /// Loads labelled states of the sequences `indices` and their labels only.
-    pub(crate) fn load_labelled(&self, indices: &[usize], batch: &mut Batch) -> Result<()> {
-        let Batch { coordinates, labels, states, gathered, .. } = batch;
-        coordinates.clear();
-        labels.clear();
-        for &index in indices {
-            self.cache.read(index, states)?;
-            self.label(&self.examples[index], states, gathered, coordinates, labels);
-        }
-        Ok(())
-    }
-
-    /// Appends a sequence's labelled states in the probe's coordinates, and their labels.
-    fn label(
-        &self,
-        example: &Example,
-        states: &SequenceStates,
-        gathered: &mut Vec<f32>,
-        coordinates: &mut Vec<f32>,
-        labels: &mut Vec<SignalLabel>,
-    ) {
-        let width = 3 * self.source.hidden_size();
-        gathered.clear();
-        for labelled in &example.labels {
-            gathered.extend_from_slice(&states.taps[labelled.position * width..][..width]);
-            labels.push(labelled.label);
-        }
-        self.basis.coordinates(&self.kernels, coordinates, gathered);
     }
 
     fn sequence(&self, to: &mut DraftSequence, example: &Example, width: usize) {
@@ -232,9 +250,11 @@ impl<'a, S: TargetSource> Loader<'a, S> {
                     Ok(())
                 })?;
             }
-            OutputRows::Rounded(weight) => self.kernels.linear(probs, hidden, weight, None),
+            OutputRows::Rounded(weight) => {
+                self.labelled.kernels.linear(probs, hidden, weight, None);
+            }
         }
-        self.kernels.softmax_rows(probs, vocab);
+        self.labelled.kernels.softmax_rows(probs, vocab);
         Ok(())
     }
 }

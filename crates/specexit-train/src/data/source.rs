@@ -1,6 +1,6 @@
 //! What training needs from a target, behind one trait so that it can be tested without one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use specexit_exit::TokenId;
 use specexit_model::{Target, Workspace};
@@ -16,7 +16,9 @@ pub(crate) trait TargetSource {
     fn vocab_size(&self) -> usize;
 
     /// Tapped states `[tokens, 3 H_t]` and normed final states `[tokens, H_t]`.
-    fn states(&mut self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)>;
+    ///
+    /// A position's states depend on the tokens up to it alone, to the last bit.
+    fn states(&self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)>;
 
     /// The most probable next token after each normed final state `[rows, H_t]`.
     fn most_probable(&self, hidden: &[f32]) -> Vec<TokenId>;
@@ -31,13 +33,14 @@ pub(crate) trait TargetSource {
 /// A loaded target.
 pub(crate) struct LoadedTarget {
     target: Arc<Target>,
-    workspace: Workspace,
+    /// Behind a lock because states are read through shared references.
+    workspace: Mutex<Workspace>,
 }
 
 impl LoadedTarget {
     /// Reads from `target`.
     pub(crate) fn new(target: &Arc<Target>) -> Self {
-        Self { target: Arc::clone(target), workspace: Workspace::default() }
+        Self { target: Arc::clone(target), workspace: Mutex::default() }
     }
 }
 
@@ -53,8 +56,10 @@ impl TargetSource for LoadedTarget {
         self.target.config.vocab_size
     }
 
-    fn states(&mut self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)> {
-        let states = self.target.states(tokens, &mut self.workspace)?;
+    fn states(&self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)> {
+        // A forward that panicked leaves scratch that the next one overwrites.
+        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.target.states(tokens, &mut workspace)?;
         Ok((states.taps, states.hidden))
     }
 

@@ -39,7 +39,7 @@ impl TargetSource for ToySource {
     }
 
     /// Low and mid taps: the token and a ramp of positions; high tap and final state: the next token.
-    fn states(&mut self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn states(&self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)> {
         let (mut taps, mut hidden) = (Vec::new(), Vec::new());
         for (position, &token) in tokens.iter().enumerate() {
             taps.extend_from_slice(self.row(token));

@@ -24,6 +24,9 @@ pub(crate) struct Param {
     pub(crate) decays: bool,
 }
 
+/// AdamW's epsilon.
+pub(crate) const EPS: f64 = 1e-8;
+
 /// AdamW's constants for one update.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamW {

@@ -181,6 +181,22 @@ pub(crate) fn finite(number: f64, what: &str, step: u64, last: &Path) -> Result<
     Err(TrainError::Diverged { step, what: what.to_owned(), kept })
 }
 
+/// Where a training run stands: what names a number that is not finite.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At<'a> {
+    /// Steps done.
+    pub(crate) step: u64,
+    /// The last checkpoint, if there is one.
+    pub(crate) last: &'a Path,
+}
+
+impl At<'_> {
+    /// Refuses a number of the current step that is not finite.
+    pub(crate) fn finite(&self, number: f64, what: &str) -> Result<()> {
+        finite(number, what, self.step + 1, self.last)
+    }
+}
+
 /// Saves values only: a best state.
 pub(crate) fn save_values(path: &Path, params: &[&Param], step: u64) -> Result<()> {
     let tensors: Vec<_> =

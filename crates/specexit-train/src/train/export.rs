@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use specexit_exit::TokenId;
+use specexit_model::Probe as HeadProbe;
 use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor};
 use specexit_model::probe::{PROBE_BIAS, PROBE_DOWN, PROBE_UP};
 
@@ -23,6 +24,7 @@ pub(crate) fn head_file(
     basis: &Basis,
     vocabulary: &[TokenId],
 ) -> HeadFile {
+    let runs = folded(probe, basis);
     let mut tensors = BTreeMap::new();
     for param in params {
         let mut tensor = HeadTensor { shape: param.shape.clone(), data: param.value.clone() };
@@ -30,31 +32,40 @@ pub(crate) fn head_file(
             for row in tensor.data.chunks_exact_mut(shape.taps) {
                 row.iter_mut().zip(&basis.inverse_rms).for_each(|(w, scale)| *w *= scale);
             }
-            if probe.kind() == ProbeKind::Fc {
-                tensor.data.extend(basis.fold(&probe.params[0].value));
+            if let HeadProbe::Rows(rows) = &runs {
+                tensor.data.extend(rows);
                 tensor.shape[0] += SIGNALS;
             }
         }
         tensors.insert(param.name.clone().into_owned(), tensor);
     }
-    if probe.kind() == ProbeKind::Mlp {
-        tensors.extend(mlp_tensors(probe, basis));
+    if let HeadProbe::Mlp { up, down, bias } = runs {
+        let (width, inner) = (shape.taps, down.len() / SIGNALS);
+        for (name, shape, data) in [
+            (PROBE_UP, vec![inner, width], up),
+            (PROBE_DOWN, vec![SIGNALS, inner], down),
+            (PROBE_BIAS, vec![SIGNALS], bias.to_vec()),
+        ] {
+            tensors.insert(name.to_owned(), HeadTensor { shape, data });
+        }
     }
     let full = vocabulary.len() == config.vocab_size;
     HeadFile { config, tensors, d2t: (!full).then(|| vocabulary.to_vec()) }
 }
 
-/// The layers of an MLP probe that reads raw states.
-fn mlp_tensors(probe: &Probe, basis: &Basis) -> [(String, HeadTensor); 3] {
-    let (up, down) = (&probe.params[0], &probe.params[1]);
-    let (hidden, width) = (up.shape[0], up.shape[1] - 1);
-    let rows = down.value.chunks_exact(hidden + 1);
-    let (weights, bias): (Vec<&[f32]>, Vec<f32>) =
-        rows.map(|row| (&row[..hidden], row[hidden])).unzip();
-    [
-        (PROBE_UP, vec![hidden, width], basis.fold(&up.value)),
-        (PROBE_DOWN, vec![SIGNALS, hidden], weights.concat()),
-        (PROBE_BIAS, vec![SIGNALS], bias),
-    ]
-    .map(|(name, shape, data)| (name.to_owned(), HeadTensor { shape, data }))
+/// The probe as it runs: on raw states, without the coordinates of training.
+pub(crate) fn folded(probe: &Probe, basis: &Basis) -> HeadProbe {
+    match probe.kind() {
+        ProbeKind::Fc => HeadProbe::Rows(basis.fold(&probe.params[0].value)),
+        ProbeKind::Mlp => {
+            let (up, layer) = (&probe.params[0], &probe.params[1]);
+            let hidden = up.shape[0];
+            let (mut down, mut bias) = (Vec::new(), [0f32; SIGNALS]);
+            for (row, bias) in layer.value.chunks_exact(hidden + 1).zip(&mut bias) {
+                down.extend_from_slice(&row[..hidden]);
+                *bias = row[hidden];
+            }
+            HeadProbe::Mlp { up: basis.fold(&up.value), down, bias }
+        }
+    }
 }

@@ -1,13 +1,17 @@
 //! `train`: labels to a draft head with a signal probe.
 
 pub(crate) mod checkpoint;
+mod draft_trainer;
 mod evaluate;
 mod export;
+mod joint;
 pub(crate) mod metrics;
 mod options;
+mod probe_trainer;
 mod report;
 mod run;
 pub(crate) mod schedule;
+mod signals_only;
 mod trainer;
 
 #[cfg(test)]

@@ -18,10 +18,15 @@ use crate::ops::Products;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossWeights {
-    /// W1: the gradient norm of `fc` under the token loss over that of the signal's own row,
-    /// smoothed over steps and kept within 0.001 and 1000.
+    /// W1 in joint runs, W2 where the probe is trained alone.
     #[default]
     Dynamic,
+    /// The gradient norm of `fc` under the token loss over that of the signal's own row, smoothed over
+    /// steps and kept within 0.001 and 1000. Passes with the probe alone keep the weights.
+    W1,
+    /// The mean of the three signals' gradient norms over that of the signal's own row, smoothed and
+    /// bounded alike, in all passes.
+    W2,
     /// The same weights throughout.
     Fixed {
         /// Weight of the confidence loss.
@@ -54,6 +59,9 @@ pub struct TrainOptions {
     /// Folder of the run: states, checkpoints, metrics, report, and in `head` the finished head. A
     /// run that is found there goes on.
     pub out: PathBuf,
+    /// Folder of a finished head that gets a probe: only that is trained, and replaces any the head
+    /// has. Nothing of the draft layer changes, and options about it are refused.
+    pub signals_only: Option<PathBuf>,
 
     /// Width of the head's MLP; the target's, but at most 4 H, when absent.
     pub intermediate_size: Option<usize>,
@@ -80,7 +88,8 @@ pub struct TrainOptions {
     pub held_out: f64,
     /// Tokens of a step, prompts included; at least one sequence.
     pub batch_tokens: usize,
-    /// Cap of the states on disk, in units of 10^9 bytes.
+    /// Cap of the target's states on disk, in units of 10^9 bytes; 0 stores none. The target computes
+    /// what does not fit each time it is read, to the same bits.
     pub cache_gb: f64,
 
     /// Passes over the training sequences.
@@ -138,6 +147,7 @@ impl Default for TrainOptions {
         Self {
             labels: PathBuf::new(),
             out: PathBuf::new(),
+            signals_only: None,
             intermediate_size: None,
             heads: None,
             kv_heads: None,
@@ -178,8 +188,36 @@ impl Default for TrainOptions {
 }
 
 /// Options that do not change what is learned: a run may go on with others.
-const FREE: [&str; 6] =
-    ["labels", "out", "cache_gb", "report_chain", "checkpoint_steps", "checkpoint_seconds"];
+///
+/// The head of `signals_only` counts by its hash, not by its place.
+const FREE: [&str; 7] = [
+    "labels",
+    "out",
+    "signals_only",
+    "cache_gb",
+    "report_chain",
+    "checkpoint_steps",
+    "checkpoint_seconds",
+];
+
+/// Options that mean nothing where the probe is trained alone.
+const OF_DRAFT: [&str; 15] = [
+    "intermediate_size",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "draft_vocab_size",
+    "init",
+    "sequences",
+    "epochs",
+    "lr",
+    "weight_decay",
+    "clip_norm",
+    "ttt_steps",
+    "ttt_decay",
+    "products",
+    "report_chain",
+];
 
 impl TrainOptions {
     /// Says which option cannot be used, if any.
@@ -212,7 +250,10 @@ impl TrainOptions {
         positive("clip_norm", self.clip_norm)?;
         positive("probe_clip_norm", self.probe_clip_norm)?;
         positive("ttt_decay", self.ttt_decay)?;
-        positive("cache_gb", self.cache_gb)?;
+        if !(self.cache_gb.is_finite() && self.cache_gb >= 0.0) {
+            let problem = format!("= {}; it must be 0 or more", self.cache_gb);
+            return Err(TrainError::option("cache_gb", problem));
+        }
         share("held_out", self.held_out)?;
         share("warmup", self.warmup)?;
         share("beta1", self.beta1)?;
@@ -239,7 +280,9 @@ impl TrainOptions {
                 return Err(TrainError::option(option, problem));
             }
         }
-        if self.epochs == 0 && self.probe_epochs == 0 {
+        if self.signals_only.is_some() {
+            self.validate_alone()?;
+        } else if self.epochs == 0 && self.probe_epochs == 0 {
             return Err(TrainError::option("epochs", "and probe_epochs are 0: nothing to train"));
         }
         if self.checkpoint_steps == Some(0) {
@@ -251,6 +294,39 @@ impl TrainOptions {
         Ok(())
     }
 
+    /// Refuses what does not apply where the probe is trained alone.
+    fn validate_alone(&self) -> Result<()> {
+        let value = |of: &Self| serde_json::to_value(of).unwrap_or_default();
+        let (given, default) = (value(self), value(&Self::default()));
+        if let Some(option) = OF_DRAFT.into_iter().find(|o| given.get(o) != default.get(o)) {
+            let problem =
+                "is about the draft layer, which signals_only leaves as it is; leave it out";
+            return Err(TrainError::option(option, problem));
+        }
+        if self.loss_weights == LossWeights::W1 {
+            let problem = "w1 needs a token loss, which signals_only has not; use w2";
+            return Err(TrainError::option("loss_weights", problem));
+        }
+        if self.probe_epochs == 0 {
+            return Err(TrainError::option("probe_epochs", "= 0: nothing to train"));
+        }
+        Ok(())
+    }
+
+    /// Passes that train draft layer and probe together.
+    pub(crate) fn joint_epochs(&self) -> usize {
+        if self.signals_only.is_some() { 0 } else { self.epochs }
+    }
+
+    /// The loss weights, with `dynamic` spelled out.
+    pub(crate) fn weights(&self) -> LossWeights {
+        match self.loss_weights {
+            LossWeights::Dynamic if self.signals_only.is_some() => LossWeights::W2,
+            LossWeights::Dynamic => LossWeights::W1,
+            chosen => chosen,
+        }
+    }
+
     /// Width M of an MLP probe's hidden layer.
     pub(crate) fn hidden_width(&self) -> usize {
         self.probe_width.unwrap_or(128)
@@ -260,7 +336,8 @@ impl TrainOptions {
     pub(crate) fn identity(&self) -> Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Value::Object(map) = &mut value {
-            map.retain(|key, _| !FREE.contains(&key.as_str()));
+            let of_draft = |key: &str| self.signals_only.is_some() && OF_DRAFT.contains(&key);
+            map.retain(|key, _| !FREE.contains(&key.as_str()) && !of_draft(key));
         }
         value
     }
@@ -288,5 +365,34 @@ mod tests {
         assert!(error(TrainOptions { lr: f64::NAN, ..d() }).starts_with("lr = NaN"));
         assert!(error(TrainOptions { held_out: 1.0, ..d() }).starts_with("held_out = 1"));
         assert!(error(TrainOptions { ttt_steps: 0, ..d() }).starts_with("ttt_steps = 0"));
+        assert!(error(TrainOptions { cache_gb: -1.0, ..d() }).starts_with("cache_gb = -1"));
+        TrainOptions { cache_gb: 0.0, ..d() }.validate().unwrap();
+    }
+
+    #[test]
+    fn a_probe_alone_has_no_options_of_the_draft_layer() {
+        let alone = TrainOptions { signals_only: Some("head".into()), ..TrainOptions::default() };
+        alone.validate().unwrap();
+        let identity = alone.identity();
+        let joint = TrainOptions::default().identity();
+        for name in OF_DRAFT {
+            assert!(identity.get(name).is_none(), "{name}");
+            assert!(joint.get(name).is_some() != FREE.contains(&name), "{name}");
+        }
+        assert!(identity.get("probe_lr").is_some() && identity.get("signals_only").is_none());
+        let error = |options: TrainOptions| options.validate().unwrap_err().to_string();
+        let a = || alone.clone();
+        for (options, name) in [
+            (TrainOptions { lr: 1e-3, ..a() }, "lr is about the draft layer"),
+            (TrainOptions { heads: Some(2), ..a() }, "heads is about the draft layer"),
+            (TrainOptions { sequences: Sequences::Shortened, ..a() }, "sequences is about"),
+            (TrainOptions { loss_weights: LossWeights::W1, ..a() }, "loss_weights w1 needs"),
+            (TrainOptions { probe_epochs: 0, ..a() }, "probe_epochs = 0"),
+        ] {
+            let error = error(options);
+            assert!(error.starts_with(name), "{error}");
+        }
+        assert_eq!(alone.weights(), LossWeights::W2);
+        assert_eq!(TrainOptions::default().weights(), LossWeights::W1);
     }
 }

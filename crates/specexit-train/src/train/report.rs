@@ -93,6 +93,9 @@ pub struct TrainReport {
     pub model: ModelId,
     /// The options that decide what is learned.
     pub options: Value,
+    /// Hash of the head that got a probe, where only that was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_head: Option<String>,
     /// The draft layer.
     pub head: HeadSizes,
     /// What was trained on.

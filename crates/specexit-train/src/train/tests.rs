@@ -1,5 +1,7 @@
 //! Whole runs on a toy target.
 
+mod alone;
+
 use std::path::Path;
 
 use specexit_exit::{BoundaryTable, Signals};
@@ -101,7 +103,7 @@ fn options(folder: &Path) -> TrainOptions {
 }
 
 fn run(options: &TrainOptions, progress: &mut dyn Progress) -> Result<TrainSummary> {
-    train_on(options, &facts(), &mut ToySource::new(WIDTH, VOCAB), progress)
+    train_on(options, &facts(), &ToySource::new(WIDTH, VOCAB), progress)
 }
 
 /// Cancels once `left` steps have been done.
@@ -248,6 +250,61 @@ fn the_head_says_what_the_trained_probe_said() {
     }
 }
 
+/// The final head does not know how much of the states was stored.
+#[test]
+fn the_room_for_states_changes_no_result() {
+    // In GB: all, a part, nothing.
+    let caps = [1.0, 40e-6, 0.0];
+    let whole = tempfile::tempdir().unwrap();
+    write_labels(&whole.path().join("labels.jsonl"), "toy");
+    run(&options(whole.path()), &mut Silent).unwrap();
+    let size = |folder: &Path| {
+        std::fs::metadata(folder.join("run/states.bin")).map_or(0, |file| file.len())
+    };
+    assert!(size(whole.path()) > 60_000, "{}", size(whole.path()));
+    for cap in &caps[1..] {
+        let folder = tempfile::tempdir().unwrap();
+        write_labels(&folder.path().join("labels.jsonl"), "toy");
+        let options = TrainOptions { cache_gb: *cap, ..options(folder.path()) };
+        run(&options, &mut Silent).unwrap();
+        let size = size(folder.path()) as f64;
+        assert!(size <= cap * 1e9 && (size > 0.5 * cap * 1e9 || *cap == 0.0), "{size}");
+        assert!(results(whole.path()) == results(folder.path()), "{cap}");
+    }
+    // A run may go on under another cap each time.
+    let folder = tempfile::tempdir().unwrap();
+    write_labels(&folder.path().join("labels.jsonl"), "toy");
+    for cap_gb in caps.iter().cycle() {
+        let options = TrainOptions { cache_gb: *cap_gb, ..options(folder.path()) };
+        if run(&options, &mut StopAfter { left: 3, training: false }).unwrap().finished {
+            break;
+        }
+    }
+    assert!(results(whole.path()) == results(folder.path()));
+}
+
+#[test]
+fn loss_weights_by_the_signals_own_norms() {
+    let folder = tempfile::tempdir().unwrap();
+    write_labels(&folder.path().join("labels.jsonl"), "toy");
+    let head = |loss_weights, out: &str| {
+        let out = folder.path().join(out);
+        let options = TrainOptions { loss_weights, out: out.clone(), ..options(folder.path()) };
+        run(&options, &mut Silent).unwrap();
+        let steps = read_step_metrics(&out.join("metrics.jsonl")).unwrap();
+        (std::fs::read(out.join("head/model.safetensors")).unwrap(), steps)
+    };
+    let (dynamic, _) = head(LossWeights::Dynamic, "dynamic");
+    let (w1, kept) = head(LossWeights::W1, "w1");
+    let (w2, moving) = head(LossWeights::W2, "w2");
+    assert!(dynamic == w1 && w1 != w2);
+    let last = |steps: &[StepMetrics]| {
+        steps[steps.len() - 2..].iter().map(|s| s.lambda).collect::<Vec<_>>()
+    };
+    assert_eq!(last(&kept)[0], last(&kept)[1]);
+    assert_ne!(last(&moving)[0], last(&moving)[1]);
+}
+
 #[test]
 fn a_finished_run_is_reported_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -289,7 +346,7 @@ impl TargetSource for Poisoned {
     fn vocab_size(&self) -> usize {
         self.0.vocab_size()
     }
-    fn states(&mut self, tokens: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn states(&self, tokens: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
         let (taps, mut hidden) = self.0.states(tokens)?;
         hidden[5 * WIDTH] = f32::NAN;
         Ok((taps, hidden))
@@ -360,10 +417,10 @@ fn numbers_that_are_not_finite_stop_the_run() {
     let folder = tempfile::tempdir().unwrap();
     write_labels(&folder.path().join("labels.jsonl"), "toy");
     for products in [Products::F32, Products::Bf16] {
-        let mut source = Poisoned(ToySource::new(WIDTH, VOCAB));
+        let source = Poisoned(ToySource::new(WIDTH, VOCAB));
         let out = folder.path().join(format!("{products:?}"));
         let options = TrainOptions { products, out, ..options(folder.path()) };
-        let error = train_on(&options, &facts(), &mut source, &mut Silent).unwrap_err();
+        let error = train_on(&options, &facts(), &source, &mut Silent).unwrap_err();
         assert!(matches!(error, TrainError::Diverged { step: 1, .. }), "{error}");
         assert!(error.to_string().contains("lower learning rate"), "{error}");
     }

@@ -38,11 +38,14 @@ fn text(summary: &TrainSummary) -> String {
     text
 }
 
-/// One line for the draft, one per signal.
+/// One line for the draft where it was trained, one per signal.
 fn held_out(quality: &Quality) -> String {
     let taus = quality.draft.tau_per_chain.iter().map(|tau| format!("{tau:.2}"));
     let taus: Vec<String> = taus.collect();
-    let mut text = format!("held-out τ for chains of 1, 2, …: {}\n", taus.join(" "));
+    let mut text = String::new();
+    if !taus.is_empty() {
+        text = format!("held-out τ for chains of 1, 2, …: {}\n", taus.join(" "));
+    }
     for signal in &quality.signals {
         // Writing to a String cannot fail.
         let _ = writeln!(

@@ -15,10 +15,12 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn new(args: low::Train) -> anyhow::Result<Self> {
-        let low::Train { model, labels, out, json, shape, data, draft, probe, run } = args;
+        let low::Train { model, labels, out, signals_only, json, shape, data, draft, probe, run } =
+            args;
         let options = TrainOptions {
             labels,
             out,
+            signals_only,
             intermediate_size: shape.intermediate_size,
             heads: shape.heads,
             kv_heads: shape.kv_heads,

@@ -19,8 +19,9 @@ static DEFAULT: LazyLock<TrainOptions> = LazyLock::new(TrainOptions::default);
 #[command(after_help = "\
 The finished head is in OUT/head; OUT/report.html tells how good it is. Repeating the command goes on where it was, to the same result.
 
-Example:
-  specexit train --model model.gguf --labels labels.jsonl --out run")]
+Examples:
+  specexit train --model model.gguf --labels labels.jsonl --out run
+  specexit train --model model.gguf --labels labels.jsonl --signals-only eagle3-head --out run")]
 pub(crate) struct Train {
     /// Label file of `label`, made with the same model
     #[arg(long, value_name = "FILE")]
@@ -28,6 +29,18 @@ pub(crate) struct Train {
     /// Folder of the run: states, checkpoints, metrics, reports, and in head/ the finished head
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Give this finished EAGLE-3 head a signal probe, which replaces any it has, and train only that:
+    /// its draft layer stays as it is, byte for byte
+    #[arg(
+        long,
+        value_name = "HEAD",
+        conflicts_with_all = [
+            "intermediate_size", "heads", "kv_heads", "head_dim", "draft_vocab_size", "init",
+            "sequences", "epochs", "lr", "weight_decay", "clip_norm", "ttt_steps", "ttt_decay",
+            "products", "report_chain",
+        ],
+    )]
+    pub(crate) signals_only: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -89,7 +102,8 @@ pub(crate) struct DataArgs {
     /// Tokens of a step, prompts included
     #[arg(long, value_name = "N", default_value_t = DEFAULT.batch_tokens)]
     pub(crate) batch_tokens: usize,
-    /// Most room for the target's states on disk, in GB
+    /// Most room for the target's states on disk, in GB; 0 for none. What does not fit is computed each
+    /// time it is read, to the same result
     #[arg(long, value_name = "X", default_value_t = DEFAULT.cache_gb)]
     pub(crate) cache_gb: f64,
 }
@@ -159,7 +173,8 @@ pub(crate) struct ProbeArgs {
     /// Longest gradient of the probe
     #[arg(long, value_name = "X", default_value_t = DEFAULT.probe_clip_norm)]
     pub(crate) probe_clip_norm: f64,
-    /// dynamic, or fixed weights CONFIDENCE,PROGRESS,REMAINING [default: dynamic]
+    /// By gradient norms, against the token loss (w1) or one another (w2); or fixed numbers
+    /// CONFIDENCE,PROGRESS,REMAINING; dynamic is w2 with --signals-only, else w1 [default: dynamic]
     #[arg(long, value_name = "WEIGHTS")]
     pub(crate) loss_weights: Option<Weights>,
 }
@@ -190,8 +205,11 @@ impl FromStr for Weights {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "dynamic" {
-            return Ok(Self(LossWeights::Dynamic));
+        match text {
+            "dynamic" => return Ok(Self(LossWeights::Dynamic)),
+            "w1" => return Ok(Self(LossWeights::W1)),
+            "w2" => return Ok(Self(LossWeights::W2)),
+            _ => {}
         }
         let numbers: Option<Vec<f64>> =
             text.split(',').map(|n| n.parse().ok().filter(|n: &f64| n.is_finite())).collect();
@@ -199,7 +217,7 @@ impl FromStr for Weights {
             Some(&[confidence, progress, remaining]) => {
                 Ok(Self(LossWeights::Fixed { confidence, progress, remaining }))
             }
-            _ => Err("expected dynamic, or three numbers such as 1,1,0.1".to_owned()),
+            _ => Err("expected dynamic, w1, w2, or three numbers such as 1,1,0.1".to_owned()),
         }
     }
 }
@@ -211,9 +229,11 @@ mod tests {
     #[test]
     fn loss_weights_are_a_word_or_three_numbers() {
         assert_eq!("dynamic".parse(), Ok(Weights(LossWeights::Dynamic)));
+        assert_eq!("w1".parse(), Ok(Weights(LossWeights::W1)));
+        assert_eq!("w2".parse(), Ok(Weights(LossWeights::W2)));
         let fixed = LossWeights::Fixed { confidence: 1.0, progress: 0.5, remaining: 0.1 };
         assert_eq!("1,0.5,0.1".parse(), Ok(Weights(fixed)));
-        for text in ["", "1,2", "1,2,x", "1,2,nan", "1,2,3,4"] {
+        for text in ["", "w3", "1,2", "1,2,x", "1,2,nan", "1,2,3,4"] {
             assert!(text.parse::<Weights>().is_err(), "{text}");
         }
     }

@@ -53,32 +53,29 @@ fn fact(name: &'static str, value: impl Into<String>) -> Fact {
 
 pub(super) fn of_finished(report: &TrainReport, time: Option<Duration>) -> Result<String> {
     let TrainReport { model, head, data, run, .. } = report;
+    let mut sizes = format!(
+        "width {}, MLP {}, {} query and {} key/value heads of {}, {} tokens it can name",
+        head.hidden_size,
+        head.intermediate_size,
+        head.attention_heads,
+        head.key_value_heads,
+        head.head_dim,
+        data.draft_vocabulary
+    );
+    let mut trained_on = format!("{} sequences", data.train_sequences);
+    match &report.base_head {
+        Some(base) => sizes.push_str(&format!("; not trained, that of the head with hash {base}")),
+        None => trained_on.push_str(&format!(", {} positions to draft from", data.train_positions)),
+    }
+    trained_on.push_str(&format!(", {} labelled tokens", data.train_labels));
     let mut facts = vec![
         fact("Target", model.name.as_str()),
         fact("Hash of its weights", model.hash.as_str()),
         fact("Hash of its tokenizer", model.tokenizer_hash.as_str()),
         fact("Hash of the labels", data.labels_hash.as_str()),
-        fact(
-            "Draft layer",
-            format!(
-                "width {}, MLP {}, {} query and {} key/value heads of {}, {} tokens it can name; {} \
-                 trained numbers with the signal probe",
-                head.hidden_size,
-                head.intermediate_size,
-                head.attention_heads,
-                head.key_value_heads,
-                head.head_dim,
-                data.draft_vocabulary,
-                run.parameters
-            ),
-        ),
-        fact(
-            "Training data",
-            format!(
-                "{} sequences, {} positions to draft from, {} labelled tokens",
-                data.train_sequences, data.train_positions, data.train_labels
-            ),
-        ),
+        fact("Draft layer", sizes),
+        fact("Trained numbers", run.parameters.to_string()),
+        fact("Training data", trained_on),
         fact(
             "Held out",
             format!("{} sequences of questions that are not trained on", data.held_out_sequences),
@@ -91,6 +88,7 @@ pub(super) fn of_finished(report: &TrainReport, time: Option<Duration>) -> Resul
         target: &model.name,
         facts,
         unfinished: None,
+        probe_alone: report.base_head.is_some(),
         verdict: &report.verdict,
         known: Known {
             data: Some(data),
@@ -139,6 +137,7 @@ fn of_unfinished(run: &Path, time: Option<Duration>) -> Result<(String, PageSumm
         unfinished: Some(format!(
             "This run has not finished: the page tells of its first {done} steps, and {measured}."
         )),
+        probe_alone: identity.get("base_head").is_some(),
         verdict: &Verdict::of(&known),
         known,
         options: identity.get("options").unwrap_or(&Value::Null),

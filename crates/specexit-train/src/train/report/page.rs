@@ -25,6 +25,8 @@ pub(super) struct Input<'a> {
     pub(super) facts: Vec<Fact>,
     /// Why the numbers are not final, if they are not.
     pub(super) unfinished: Option<String>,
+    /// Whether only the probe of a finished head is trained.
+    pub(super) probe_alone: bool,
     pub(super) verdict: &'a Verdict,
     pub(super) known: Known<'a>,
     pub(super) options: &'a Value,
@@ -63,11 +65,11 @@ struct Page<'a> {
 
 /// Makes the page.
 pub(super) fn render(input: &Input<'_>) -> Result<String> {
-    let mut parts = vec![sections::draft_layer(&input.known)?];
+    let mut parts = vec![sections::draft_layer(&input.known, input.probe_alone)?];
     for (i, name) in SIGNAL_NAMES.iter().enumerate() {
         parts.push(signal(input, i, name)?);
     }
-    parts.push(sections::training(&input.known)?);
+    parts.push(sections::training(&input.known, input.probe_alone)?);
     parts.push(sections::options(input.options, input.label_options));
     let page = Page {
         target: input.target,

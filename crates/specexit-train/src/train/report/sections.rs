@@ -80,14 +80,19 @@ fn over_steps(curves: &Curves, plot: &OverSteps<'_>) -> Result<Option<Figure>> {
 }
 
 /// The draft layer: losses, acceptance, acceptance lengths.
-pub(super) fn draft_layer(known: &Known<'_>) -> Result<Section> {
+pub(super) fn draft_layer(known: &Known<'_>, probe_alone: bool) -> Result<Section> {
     let curves = known.curves;
+    let text = if probe_alone {
+        "The draft layer is that of the head the probe was added to, byte for byte: it drafts as it \
+         did, and this run measured nothing of it."
+    } else {
+        "How well the head drafts the target's own tokens. Depth k is the k-th token of a drafted \
+         chain."
+    };
     let mut section = Section {
         id: "draft-layer",
         title: "Draft layer".to_owned(),
-        text: "How well the head drafts the target's own tokens. Depth k is the k-th token of a \
-               drafted chain."
-            .to_owned(),
+        text: text.to_owned(),
         ..Section::default()
     };
     section.figures.extend(over_steps(
@@ -247,12 +252,16 @@ pub(super) fn signal_loss(
 }
 
 /// Learning rates, gradient norms, weights of the losses; best steps.
-pub(super) fn training(known: &Known<'_>) -> Result<Section> {
+pub(super) fn training(known: &Known<'_>, probe_alone: bool) -> Result<Section> {
+    let text = if probe_alone {
+        "All passes train the probe alone."
+    } else {
+        "Joint passes train the draft layer and the probe; further passes the probe alone."
+    };
     let mut section = Section {
         id: "training",
         title: "How training went".to_owned(),
-        text: "Joint passes train the draft layer and the probe; further passes the probe alone."
-            .to_owned(),
+        text: text.to_owned(),
         ..Section::default()
     };
     let weights: Vec<(String, &str)> =
@@ -261,7 +270,7 @@ pub(super) fn training(known: &Known<'_>) -> Result<Section> {
     let plots = [
         OverSteps {
             title: "Learning rates",
-            note: "Of the draft layer and of the probe.",
+            note: "Of everything that was trained.",
             y: "rate",
             series: &[("lr", "draft layer"), ("probe_lr", "probe")],
             raw: false,
@@ -277,7 +286,7 @@ pub(super) fn training(known: &Known<'_>) -> Result<Section> {
         },
         OverSteps {
             title: "Weights λ of the signal losses",
-            note: "They scale each signal's gradient; passes with the probe alone keep them.",
+            note: "They scale each signal's gradient; under w1, passes with the probe alone keep them.",
             y: "λ",
             series: &weights,
             raw: false,
@@ -294,7 +303,10 @@ pub(super) fn training(known: &Known<'_>) -> Result<Section> {
         let step = |best: Option<u64>| {
             best.map_or_else(|| "the last: nothing was held out".to_owned(), |s| s.to_string())
         };
-        let mut rows = vec![vec!["Draft layer".to_owned(), step(run.best_draft_step)]];
+        let mut rows = Vec::new();
+        if !probe_alone {
+            rows.push(vec!["Draft layer".to_owned(), step(run.best_draft_step)]);
+        }
         for (name, best) in SIGNAL_NAMES.iter().zip(run.best_probe_steps) {
             rows.push(vec![capitalised(name), step(best)]);
         }

@@ -1,0 +1,133 @@
+//! The draft layer in training.
+
+use std::path::Path;
+
+use specexit_kernels::Kernels;
+
+use super::checkpoint::{self, At, Best, Exact};
+use super::evaluate::{self, DraftQuality};
+use super::metrics::StepMetrics;
+use super::options::TrainOptions;
+use super::schedule::Schedule;
+use crate::data::batches::{Batch, LabelBatch, Loader};
+use crate::data::source::TargetSource;
+use crate::error::Result;
+use crate::net::draft::{Draft, Drafted};
+use crate::net::params::{AdamW, EPS, Param, clip_factor};
+
+/// File of the best draft layer so far.
+pub(crate) const BEST_DRAFT: &str = "best-draft.safetensors";
+
+/// A draft layer and what trains it.
+pub(crate) struct DraftTrainer<'a, S> {
+    options: &'a TrainOptions,
+    loader: &'a Loader<'a, S>,
+    kernels: &'a Kernels,
+    /// Joint steps of the whole run.
+    updates: u64,
+    draft: Draft,
+    pub(crate) params: Vec<Param>,
+    /// Their gradients.
+    grads: Vec<Vec<f32>>,
+    /// What the last step read.
+    batch: Batch,
+    /// When the best values so far were measured.
+    pub(crate) best: Option<Best>,
+}
+
+/// A step between its backward and its update.
+pub(crate) struct Backward {
+    drafted: Drafted,
+    /// Gradient norm of all parameters.
+    grad_norm: f64,
+    /// Gradient norm of `fc`.
+    pub(crate) fc_norm: f64,
+}
+
+impl<'a, S: TargetSource> DraftTrainer<'a, S> {
+    /// Fresh `params` of `draft`, to be trained in `updates` steps.
+    pub(crate) fn new(
+        options: &'a TrainOptions,
+        loader: &'a Loader<'a, S>,
+        kernels: &'a Kernels,
+        updates: u64,
+        draft: Draft,
+        params: Vec<Param>,
+    ) -> Self {
+        let grads = params.iter().map(|p| vec![0.0; p.value.len()]).collect();
+        let batch = Batch::default();
+        Self { options, loader, kernels, updates, draft, params, grads, batch, best: None }
+    }
+
+    /// What the probe reads in the step last loaded.
+    pub(crate) fn labelled(&self) -> &LabelBatch {
+        &self.batch.labelled
+    }
+
+    /// Loads the sequences `indices` and computes the gradients.
+    pub(crate) fn backward(&mut self, indices: &[usize], at: At<'_>) -> Result<Backward> {
+        let o = self.options;
+        self.loader.load(indices, &mut self.batch)?;
+        let Self { draft, params, grads, batch, .. } = self;
+        let drafted = draft.gradients(params, &batch.draft, o.ttt_steps, o.ttt_decay, grads)?;
+        at.finite(drafted.loss, "the token loss")?;
+        let squares: Vec<f64> = self.grads.iter().map(|g| self.kernels.sum_of_squares(g)).collect();
+        let grad_norm = squares.iter().sum::<f64>().sqrt();
+        at.finite(grad_norm, "the gradient of the draft layer")?;
+        Ok(Backward { drafted, grad_norm, fc_norm: squares[0].sqrt() })
+    }
+
+    /// Updates the parameters and says in `record` what the step did.
+    pub(crate) fn update(&mut self, backward: Backward, at: At<'_>, record: &mut StepMetrics) {
+        let o = self.options;
+        let schedule =
+            Schedule { peak: o.lr, last: o.final_lr, warmup: o.warmup, updates: self.updates };
+        let adam = AdamW {
+            lr: schedule.rate(at.step),
+            beta1: o.beta1,
+            beta2: o.beta2,
+            eps: EPS,
+            weight_decay: o.weight_decay,
+            update: at.step + 1,
+        };
+        let Backward { drafted, grad_norm, .. } = backward;
+        let clip = clip_factor(grad_norm, o.clip_norm);
+        for (param, grad) in self.params.iter_mut().zip(&self.grads) {
+            param.update(self.kernels, grad, clip, &adam);
+        }
+        let agreement = evaluate::agreement(&self.batch.draft, &drafted);
+        record.agreement_per_depth = evaluate::agreement_shares(&agreement);
+        record.tokens = self.batch.tokens;
+        record.token_loss = Some(drafted.loss);
+        record.loss_per_depth = drafted.step_losses;
+        record.lr = adam.lr;
+        record.grad_norm = grad_norm;
+    }
+
+    /// Quality of the draft layer as it is on the sequences `steps`.
+    pub(crate) fn measure(&mut self, steps: &[Vec<usize>]) -> Result<DraftQuality> {
+        let o = self.options;
+        self.draft.prepare(&self.params)?;
+        let draft = &mut self.draft;
+        let (depth, decay, chain) = (o.ttt_steps, o.ttt_decay, o.report_chain);
+        evaluate::draft_quality(draft, self.loader, steps, depth, decay, chain)
+    }
+
+    /// Saves the values into `folder` if they are the best so far, with held-out loss `loss`.
+    pub(crate) fn keep_best(&mut self, loss: f64, folder: &Path, at: At<'_>) -> Result<()> {
+        at.finite(loss, "the held-out token loss")?;
+        if self.best.is_none_or(|best| loss < best.loss.0) {
+            let params: Vec<&Param> = self.params.iter().collect();
+            checkpoint::save_values(&folder.join(BEST_DRAFT), &params, at.step)?;
+            self.best = Some(Best { loss: Exact(loss), step: at.step });
+        }
+        Ok(())
+    }
+
+    /// Puts the best values in place of the last ones.
+    pub(crate) fn take_best(&mut self, folder: &Path) -> Result<()> {
+        let mut params: Vec<&mut Param> = self.params.iter_mut().collect();
+        checkpoint::load_values(&folder.join(BEST_DRAFT), &mut params)?;
+        Ok(())
+    }
+}

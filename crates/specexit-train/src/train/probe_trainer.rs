@@ -1,0 +1,179 @@
+//! The probe in training: the same beside a draft layer and alone.
+
+use specexit_kernels::Kernels;
+
+use super::checkpoint::{At, Best, Exact};
+use super::evaluate::{Readings, SignalQuality};
+use super::metrics::StepMetrics;
+use super::options::{LossWeights, TrainOptions};
+use super::schedule::Schedule;
+use crate::data::batches::{LabelBatch, LabelLoader};
+use crate::data::source::TargetSource;
+use crate::error::Result;
+use crate::net::params::{AdamW, EPS, Param, clip_factor};
+use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS};
+
+/// Share of the old value in the smoothed loss weights.
+const LAMBDA_DECAY: f64 = 0.9;
+/// Bounds of the dynamic loss weights.
+const LAMBDA_RANGE: (f64, f64) = (1e-3, 1e3);
+
+/// A probe, its best values so far and the weights of its losses.
+pub(crate) struct ProbeTrainer<'a> {
+    options: &'a TrainOptions,
+    kernels: &'a Kernels,
+    /// Steps of the whole run, all of which train the probe.
+    updates: u64,
+    pub(crate) probe: Probe,
+    /// Values of the best probe so far.
+    pub(crate) best: Probe,
+    /// When they were measured, signal by signal.
+    pub(crate) best_steps: [Option<Best>; SIGNALS],
+    /// Smoothed weights of the losses; absent before the first step.
+    pub(crate) lambda: Option<[f64; SIGNALS]>,
+}
+
+impl<'a> ProbeTrainer<'a> {
+    /// A fresh `probe`, to be trained in `updates` steps.
+    pub(crate) fn new(
+        options: &'a TrainOptions,
+        kernels: &'a Kernels,
+        updates: u64,
+        probe: Probe,
+    ) -> Self {
+        let best = probe.clone();
+        Self { options, kernels, updates, probe, best, best_steps: [None; SIGNALS], lambda: None }
+    }
+
+    /// One update; `token_norm` is the gradient norm of `fc` under the token loss, if there is one.
+    pub(crate) fn step(
+        &mut self,
+        batch: &LabelBatch,
+        token_norm: Option<f64>,
+        at: At<'_>,
+    ) -> Result<StepMetrics> {
+        let o = self.options;
+        let forward = self.probe.forward(self.kernels, &batch.coordinates, &batch.labels);
+        let losses = forward.losses;
+        for (loss, name) in losses.iter().zip(SIGNAL_NAMES) {
+            at.finite(*loss, &format!("the {name} loss"))?;
+        }
+        let lambda = loss_weights(o.weights(), &forward.norms, token_norm, self.lambda);
+        let grads = self.probe.backward(&batch.coordinates, forward, lambda);
+        let squares = grads.iter().map(|g| self.kernels.sum_of_squares(g));
+        let grad_norm = squares.sum::<f64>().sqrt();
+        at.finite(grad_norm, "the gradient of the probe")?;
+        let schedule = Schedule {
+            peak: o.probe_lr,
+            last: o.final_lr,
+            warmup: o.warmup,
+            updates: self.updates,
+        };
+        let adam = AdamW {
+            lr: schedule.rate(at.step),
+            beta1: o.beta1,
+            beta2: o.beta2,
+            eps: EPS,
+            weight_decay: o.probe_weight_decay,
+            update: at.step + 1,
+        };
+        let clip = clip_factor(grad_norm, o.probe_clip_norm);
+        for (param, grad) in self.probe.params.iter_mut().zip(&grads) {
+            param.update(self.kernels, grad, clip, &adam);
+        }
+        self.lambda = Some(lambda);
+        Ok(StepMetrics {
+            signal_losses: losses,
+            lambda,
+            probe_lr: adam.lr,
+            probe_grad_norm: grad_norm,
+            ..StepMetrics::default()
+        })
+    }
+
+    /// Keeps what is best so far, measured after step `step`; the tensors to be saved.
+    pub(crate) fn keep_best(&mut self, quality: &[SignalQuality], step: u64) -> Vec<&Param> {
+        let losses: Vec<f64> = quality.iter().map(|signal| signal.loss).collect();
+        let before = self.best_steps.map(|best| best.map(|best| best.loss.0));
+        let better = self.best.keep_best(&self.probe, &losses, before);
+        for i in (0..SIGNALS).filter(|&i| better[i]) {
+            self.best_steps[i] = Some(Best { loss: Exact(losses[i]), step });
+        }
+        self.best.params.iter().collect()
+    }
+
+    /// Puts the best values in place of the last ones.
+    pub(crate) fn take_best(&mut self) {
+        self.probe.take_values(&self.best);
+    }
+
+    /// Quality of the probe as it is on the sequences `indices`; `plots` adds what a page shows of it.
+    pub(crate) fn measure<S: TargetSource>(
+        &self,
+        loader: &LabelLoader<'_, S>,
+        indices: &[usize],
+        plots: bool,
+    ) -> Result<Vec<SignalQuality>> {
+        let mut readings = Readings::default();
+        let mut batch = LabelBatch::default();
+        // One sequence at a time: the states of all may not fit into memory.
+        for &index in indices {
+            loader.load(&[index], &mut batch)?;
+            let question = &loader.examples[index].question;
+            readings.add(self.kernels, question, &self.probe, &batch.coordinates, &batch.labels);
+        }
+        Ok(readings.quality(plots))
+    }
+}
+
+/// The weights of a step's signal losses, given those `before` it.
+fn loss_weights(
+    weights: LossWeights,
+    norms: &[f64; SIGNALS],
+    token_norm: Option<f64>,
+    before: Option<[f64; SIGNALS]>,
+) -> [f64; SIGNALS] {
+    let level = match (weights, token_norm) {
+        (LossWeights::Fixed { confidence, progress, remaining }, _) => {
+            return [confidence, progress, remaining];
+        }
+        (LossWeights::W2, _) => norms.iter().sum::<f64>() / SIGNALS as f64,
+        (LossWeights::W1 | LossWeights::Dynamic, Some(norm)) => norm,
+        // Nothing to compare with: the weights stay as they were.
+        (LossWeights::W1 | LossWeights::Dynamic, None) => return before.unwrap_or([1.0; SIGNALS]),
+    };
+    std::array::from_fn(|i| {
+        let (low, high) = LAMBDA_RANGE;
+        let now = (level / (norms[i] + EPS)).clamp(low, high);
+        before.map_or(now, |b| LAMBDA_DECAY * b[i] + (1.0 - LAMBDA_DECAY) * now)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: [f64; SIGNALS], expected: [f64; SIGNALS]) {
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn weights_worked_by_hand() {
+        let norms = [2.0, 4.0, 0.0];
+        // The mean norm is 2; a signal without a gradient is at the upper bound.
+        close(loss_weights(LossWeights::W2, &norms, None, None), [1.0, 0.5, 1e3]);
+        close(loss_weights(LossWeights::W2, &norms, Some(9.0), None), [1.0, 0.5, 1e3]);
+        close(
+            loss_weights(LossWeights::W2, &norms, None, Some([3.0, 0.5, 1e3])),
+            [0.9 * 3.0 + 0.1, 0.5, 1e3],
+        );
+        close(loss_weights(LossWeights::W1, &norms, Some(8.0), None), [4.0, 2.0, 1e3]);
+        close(loss_weights(LossWeights::W1, &norms, Some(1e-9), None), [1e-3, 1e-3, 0.1]);
+        close(loss_weights(LossWeights::W1, &norms, None, Some([3.0, 2.0, 1.0])), [3.0, 2.0, 1.0]);
+        close(loss_weights(LossWeights::W1, &norms, None, None), [1.0; 3]);
+        let fixed = LossWeights::Fixed { confidence: 1.0, progress: 2.0, remaining: 3.0 };
+        close(loss_weights(fixed, &norms, Some(1.0), Some([9.0; 3])), [1.0, 2.0, 3.0]);
+    }
+}
