@@ -40,6 +40,9 @@ impl Kernels {
         assert!(whole, "sums are not whole rows");
         let n = sums.len() / width;
         assert_eq!(d.len() * width, x.len() * n, "d is not [m, {n}]");
+        if d.is_empty() {
+            return;
+        }
         let all = &Disjoint::new(sums);
         self.pool().claim(width.div_ceil(COLUMNS), |task| {
             let columns = task * COLUMNS..width.min((task + 1) * COLUMNS);

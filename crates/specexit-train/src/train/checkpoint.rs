@@ -45,8 +45,10 @@ pub(crate) struct Best {
 pub(crate) struct RunState {
     /// Identity of the run, see `run.json`.
     pub(crate) run: String,
-    /// Steps done.
+    /// Place in the plan: steps done or left out.
     pub(crate) step: u64,
+    /// Steps left out because patience ended.
+    pub(crate) left_out: u64,
     /// Smoothed weights of the signal losses; absent before the first step.
     pub(crate) lambda: Option<[Exact; SIGNALS]>,
     /// Best draft layer so far.
@@ -227,6 +229,7 @@ mod tests {
         let state = RunState {
             run: "r".to_owned(),
             step: 7,
+            left_out: 2,
             lambda: Some([Exact(0.1), Exact(f64::MIN_POSITIVE / 3.0), Exact(1e300)]),
             best_draft: Some(Best { loss: Exact(1.0 / 3.0), step: 5 }),
             best_probe: [None; SIGNALS],

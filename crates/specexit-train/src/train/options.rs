@@ -132,6 +132,9 @@ pub struct TrainOptions {
     /// Weights of the signal losses.
     pub loss_weights: LossWeights,
 
+    /// After so many passes without a better held-out loss no further ones are made: of those that train
+    /// the draft layer, then of those with the probe alone. All passes are made when absent.
+    pub patience: Option<usize>,
     /// Seed of initial weights, data order and held-out split.
     pub seed: u64,
     /// Longest drafted chain that the report simulates.
@@ -179,6 +182,7 @@ impl Default for TrainOptions {
             probe_weight_decay: 0.01,
             probe_clip_norm: 1.0,
             loss_weights: LossWeights::default(),
+            patience: None,
             seed: 0,
             report_chain: 6,
             checkpoint_steps: None,
@@ -284,6 +288,12 @@ impl TrainOptions {
             self.validate_alone()?;
         } else if self.epochs == 0 && self.probe_epochs == 0 {
             return Err(TrainError::option("epochs", "and probe_epochs are 0: nothing to train"));
+        }
+        if self.patience == Some(0) {
+            return Err(TrainError::option("patience", "= 0; leave it out to make all passes"));
+        }
+        if self.patience.is_some() && self.held_out == 0.0 {
+            return Err(TrainError::option("patience", "needs held-out questions; raise held_out"));
         }
         if self.checkpoint_steps == Some(0) {
             return Err(TrainError::option(

@@ -280,7 +280,7 @@ pub(crate) fn finish<S: TargetSource>(
         base_head,
         run: RunReport {
             parameters: params.map(count).sum(),
-            steps: trainer.step,
+            steps: trainer.step - trainer.left_out,
             best_draft_step: draft.and_then(|draft| draft.best).map(|best| best.step),
             best_probe_steps: probe.best_steps.map(|best| best.map(|b| b.step)),
         },
@@ -300,6 +300,6 @@ pub(crate) fn finish<S: TargetSource>(
     let page = options.out.join(PAGE_FILE);
     report::write_page(&options.out, &page)?;
     let head = options.out.join(HEAD_FOLDER);
-    let (steps, total_steps) = (trainer.step, trainer.total());
+    let (steps, total_steps) = (trainer.step - trainer.left_out, trainer.total());
     Ok(TrainSummary { finished: true, steps, total_steps, head, page, report: Some(report) })
 }

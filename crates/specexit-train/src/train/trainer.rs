@@ -80,8 +80,10 @@ pub(crate) struct Trainer<'a, S> {
     pub(crate) probe: ProbeTrainer<'a>,
     /// Identity of the run.
     run: String,
-    /// Steps done.
+    /// Place in the plan: steps done or left out.
     pub(crate) step: u64,
+    /// Steps left out because patience ended.
+    pub(crate) left_out: u64,
 }
 
 impl<'a, S: TargetSource> Trainer<'a, S> {
@@ -110,6 +112,7 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
             probe,
             run,
             step: 0,
+            left_out: 0,
         }
     }
 
@@ -126,7 +129,7 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
             return Ok(());
         };
         checkpoint::same_run(&self.last, state.run, &self.run)?;
-        self.step = state.step;
+        (self.step, self.left_out) = (state.step, state.left_out);
         self.probe.lambda = state.lambda.map(|lambda| lambda.map(|l| l.0));
         self.probe.best_steps = state.best_probe;
         if let Some(draft) = &mut self.draft {
@@ -160,6 +163,7 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
             let ended = index + 1 == current.len();
             if ended {
                 self.end_epoch(epoch, &mut metrics, progress)?;
+                self.leave_out_the_rest(epoch, progress);
             }
             steps = Some((epoch, current));
             let cancelled = progress.cancelled();
@@ -189,6 +193,7 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
         let state = RunState {
             run: self.run.clone(),
             step: self.step,
+            left_out: self.left_out,
             lambda: self.probe.lambda.map(|lambda| lambda.map(Exact)),
             best_draft: self.draft.as_ref().and_then(|draft| draft.best),
             best_probe: self.probe.best_steps,
@@ -236,6 +241,28 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
         checkpoint::save_values(&self.folder.join(BEST_PROBE), &best, self.step)?;
         progress.note(&describe(epoch, &quality));
         metrics.append(&HeldOutMetrics { step: self.step, epoch: epoch as u64, held_out: quality })
+    }
+
+    /// Goes on to the next kind of pass when this one has not helped for as long as patience lasts.
+    fn leave_out_the_rest(&mut self, epoch: usize, progress: &mut dyn Progress) {
+        let Some(patience) = self.options.patience else { return };
+        let joint = epoch < self.plan.joint;
+        let best = match (&self.draft, joint) {
+            (Some(draft), true) => draft.best.map(|best| best.step),
+            _ => self.probe.best_steps.iter().flatten().map(|best| best.step).max(),
+        };
+        // A best value was measured at the end of a pass.
+        let best = best.map_or(0, |step| self.plan.locate(step.saturating_sub(1)).0);
+        let first = if joint { 0 } else { self.plan.joint };
+        let next = if joint { self.plan.joint_steps() } else { self.plan.total() };
+        if epoch + 1 - best.max(first) > patience && self.step < next {
+            progress.note(&format!(
+                "nothing better in {patience} passes: {} steps are left out",
+                next - self.step
+            ));
+            self.left_out += next - self.step;
+            self.step = next;
+        }
     }
 
     /// The held-out sequences in steps, always the same.

@@ -52,6 +52,7 @@ impl Train {
             probe_weight_decay: probe.probe_weight_decay,
             probe_clip_norm: probe.probe_clip_norm,
             loss_weights: probe.loss_weights.map(|weights| weights.0).unwrap_or_default(),
+            patience: run.patience,
             seed: run.seed,
             report_chain: run.report_chain,
             checkpoint_steps: run.checkpoint_steps,

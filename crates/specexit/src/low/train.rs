@@ -183,6 +183,10 @@ pub(crate) struct ProbeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Run")]
 pub(crate) struct RunArgs {
+    /// Passes without a better held-out loss after which no further ones are made [default: all
+    /// passes are made]
+    #[arg(long, value_name = "N")]
+    pub(crate) patience: Option<usize>,
     /// Seed of initial weights, data order and held-out split
     #[arg(long, value_name = "N", default_value_t = DEFAULT.seed)]
     pub(crate) seed: u64,
