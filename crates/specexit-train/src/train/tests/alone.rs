@@ -143,7 +143,10 @@ fn wrong_heads_and_changed_ones_are_named() {
         head.tensors.get_mut("norm.weight").unwrap().data[0] += 1.0;
     }));
     assert!(other.contains("base_head"), "{other}");
-    let vocab = error(&change(&|head| head.config.vocab_size = VOCAB + 1));
+    let vocab = error(&change(&|head| {
+        head.config.vocab_size = VOCAB + 1;
+        head.d2t = Some((0..VOCAB as u32).collect());
+    }));
     assert!(vocab.contains("its vocabulary has 31 tokens, the target's 30"), "{vocab}");
     let target = error(&change(&|head| {
         let target_hash = "another".to_owned();
