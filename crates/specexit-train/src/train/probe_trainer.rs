@@ -137,12 +137,19 @@ fn loss_weights(
         (LossWeights::Fixed { confidence, progress, remaining }, _) => {
             return [confidence, progress, remaining];
         }
-        (LossWeights::W2, _) => norms.iter().sum::<f64>() / SIGNALS as f64,
+        (LossWeights::W2, _) => {
+            let labelled = norms.iter().filter(|norm| **norm > 0.0).count();
+            norms.iter().sum::<f64>() / labelled.max(1) as f64
+        }
         (LossWeights::W1 | LossWeights::Dynamic, Some(norm)) => norm,
         // Nothing to compare with: the weights stay as they were.
         (LossWeights::W1 | LossWeights::Dynamic, None) => return before.unwrap_or([1.0; SIGNALS]),
     };
     std::array::from_fn(|i| {
+        // A signal without a label in this step keeps its weight.
+        if norms[i] == 0.0 {
+            return before.map_or(1.0, |b| b[i]);
+        }
         let (low, high) = LAMBDA_RANGE;
         let now = (level / (norms[i] + EPS)).clamp(low, high);
         before.map_or(now, |b| LAMBDA_DECAY * b[i] + (1.0 - LAMBDA_DECAY) * now)
@@ -162,17 +169,19 @@ mod tests {
     #[test]
     fn weights_worked_by_hand() {
         let norms = [2.0, 4.0, 0.0];
-        // The mean norm is 2; a signal without a gradient is at the upper bound.
-        close(loss_weights(LossWeights::W2, &norms, None, None), [1.0, 0.5, 1e3]);
-        close(loss_weights(LossWeights::W2, &norms, Some(9.0), None), [1.0, 0.5, 1e3]);
-        close(
-            loss_weights(LossWeights::W2, &norms, None, Some([3.0, 0.5, 1e3])),
-            [0.9 * 3.0 + 0.1, 0.5, 1e3],
-        );
-        close(loss_weights(LossWeights::W1, &norms, Some(8.0), None), [4.0, 2.0, 1e3]);
-        close(loss_weights(LossWeights::W1, &norms, Some(1e-9), None), [1e-3, 1e-3, 0.1]);
-        close(loss_weights(LossWeights::W1, &norms, None, Some([3.0, 2.0, 1.0])), [3.0, 2.0, 1.0]);
-        close(loss_weights(LossWeights::W1, &norms, None, None), [1.0; 3]);
+        let w2 = |norms, token, before| loss_weights(LossWeights::W2, norms, token, before);
+        // The mean norm is 3; a signal without a gradient keeps its weight.
+        close(w2(&norms, None, None), [1.5, 0.75, 1.0]);
+        close(w2(&norms, Some(9.0), None), [1.5, 0.75, 1.0]);
+        close(w2(&norms, None, Some([3.0, 0.75, 7.0])), [0.9 * 3.0 + 0.15, 0.75, 7.0]);
+        close(w2(&[1.0, 1e-9, 1e6], None, None), [1e3, 1e3, 1.0 / 3.0]);
+        close(w2(&[0.0; 3], None, Some([3.0, 2.0, 1.0])), [3.0, 2.0, 1.0]);
+        let w1 = |token, before| loss_weights(LossWeights::W1, &norms, token, before);
+        close(w1(Some(8.0), None), [4.0, 2.0, 1.0]);
+        close(w1(Some(8.0), Some([4.0, 4.0, 9.0])), [4.0, 3.8, 9.0]);
+        close(w1(Some(1e-9), None), [1e-3, 1e-3, 1.0]);
+        close(w1(None, Some([3.0, 2.0, 1.0])), [3.0, 2.0, 1.0]);
+        close(w1(None, None), [1.0; 3]);
         let fixed = LossWeights::Fixed { confidence: 1.0, progress: 2.0, remaining: 3.0 };
         close(loss_weights(fixed, &norms, Some(1.0), Some([9.0; 3])), [1.0, 2.0, 3.0]);
     }

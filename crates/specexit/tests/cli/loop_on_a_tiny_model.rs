@@ -54,8 +54,54 @@ fn collect_label_train_compare() {
     report_pages(&f, &run, &report);
 
     let head = format!("{run}/head");
+    probe_alone(&f, &model, &labels);
     compare(&f, &model, &head, &questions);
     inspect(&traces, &labels, &head);
+}
+
+/// A probe for a head of other making, with and without room for states.
+fn probe_alone(f: &Fixture, model: &str, labels: &str) {
+    let (plain, head) = (f.head(false), |out: &str| format!("{out}/head"));
+    let train = |out: &str, cache: &str| {
+        let args = [
+            "train",
+            "--model",
+            model,
+            "--labels",
+            labels,
+            "--out",
+            out,
+            "--signals-only",
+            &plain,
+            "--probe-epochs",
+            "3",
+            "--positions",
+            "boundaries",
+            "--cache-gb",
+            cache,
+        ];
+        stdout(&args)
+    };
+    let (stored, computed) = (f.text("alone"), f.text("alone-without-room"));
+    let text = train(&stored, "1");
+    assert!(text.contains("held-out progress") && !text.contains('τ'), "{text}");
+    train(&computed, "0");
+    let weights = |out: &str| std::fs::read(format!("{out}/head/model.safetensors")).unwrap();
+    assert!(weights(&stored) == weights(&computed));
+    assert!(!std::fs::exists(format!("{computed}/states.bin")).unwrap());
+    assert_eq!(json(&["inspect", "--json", &head(&stored)])["kind"], "SpecExit head");
+    let generate = |method: &str, head: &str| {
+        let args = ["generate", "--model", model, "--head", head, "--method", method, "--json"];
+        let mut output = json(&[&args[..], &["What is 3 + 4?"]].concat());
+        let output = output.as_object_mut().unwrap();
+        // Whatever is timed differs.
+        output
+            .retain(|key, _| ["text", "token_ids", "rounds", "tau", "drafted"].contains(&&key[..]));
+        assert!(output.len() == 5, "{output:?}");
+        Value::Object(output.clone())
+    };
+    assert_eq!(generate("eagle3", &plain), generate("eagle3", &head(&stored)));
+    generate("specexit", &head(&stored));
 }
 
 /// The page beside `report.json`, made again, and made of a run that was stopped.
