@@ -3,34 +3,11 @@
 
 mod common;
 
-use common::{Numbers, bits};
-use specexit_kernels::{
-    Bf16Rows, CausalShape, HeadNorms, Isa, Kernels, PairPanels, Precision, RopeTable, bf16,
-};
-
-fn kernels(threads: usize) -> impl Iterator<Item = Kernels> {
-    Isa::available().into_iter().map(move |isa| Kernels::with_isa(threads, Precision::Bf16, isa))
-}
+use common::{Numbers, bits, close, kernels, wide, widened};
+use specexit_kernels::{Bf16Rows, CausalShape, HeadNorms, PairPanels, RopeTable, bf16};
 
 fn rounded(x: &[f32]) -> Vec<f64> {
     x.iter().map(|x| bf16::from_f32(*x).to_f64()).collect()
-}
-
-fn widened(rows: &Bf16Rows) -> Vec<f64> {
-    (0..rows.rows()).flat_map(|r| rows.row(r).iter().map(|x| x.to_f64())).collect()
-}
-
-/// Equal up to `tolerance` of the largest expected value.
-fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(1e-30, |m: f64, x| m.max(x.abs()));
-    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        assert!((f - e).abs() <= tolerance * largest, "{what}, {i}: {f} instead of {e}");
-    }
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|x| f64::from(*x)).collect()
 }
 
 #[test]

@@ -4,32 +4,11 @@
 
 mod common;
 
-use common::{Numbers, bits};
+use common::{Numbers, bits, close, kernels, wide, widened};
 use specexit_kernels::{
-    AdamW, Bf16Rows, CausalShape, ChainSequence, Isa, Kernels, Precision, RopeTable, RowLosses,
+    AdamW, Bf16Rows, CausalShape, ChainSequence, Kernels, Precision, RopeTable, RowLosses,
     SoftTargets,
 };
-
-fn kernels(threads: usize) -> impl Iterator<Item = Kernels> {
-    Isa::available().into_iter().map(move |isa| Kernels::with_isa(threads, Precision::Bf16, isa))
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|x| f64::from(*x)).collect()
-}
-
-fn widened(rows: &Bf16Rows) -> Vec<f64> {
-    (0..rows.rows()).flat_map(|r| rows.row(r).iter().map(|x| x.to_f64())).collect()
-}
-
-/// Equal up to `tolerance` of the largest expected value.
-fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(1e-30, |m: f64, x| m.max(x.abs()));
-    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        assert!((f - e).abs() <= tolerance * largest, "{what}, {i}: {f} instead of {e}");
-    }
-}
 
 fn weighted(y: &[f64], weights: &[f32]) -> f64 {
     y.iter().zip(weights).map(|(y, w)| y * f64::from(*w)).sum()

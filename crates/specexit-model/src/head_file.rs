@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ModelError, Result};
-use crate::probe::{PROBE_BIAS, PROBE_DOWN, PROBE_ROWS, PROBE_UP, Positions, Probe};
+use crate::probe::{PROBE_ROWS, PROBE_TENSORS, Positions, Probe, has_probe};
 use crate::weights::Weights;
 
 /// Name of the weights file inside a head's folder.
@@ -269,26 +269,43 @@ impl HeadConfig {
     }
 
     /// Shape of every tensor that a head must hold, `fc.weight` without probe rows.
-    pub fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
-        let (h, i) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) =
-            (self.num_attention_heads * self.head_dim(), self.kv_heads() * self.head_dim());
-        vec![
-            ("fc.weight", vec![h, 3 * self.target_hidden()]),
-            ("midlayer.input_layernorm.weight", vec![h]),
-            ("midlayer.hidden_norm.weight", vec![h]),
-            ("midlayer.self_attn.q_proj.weight", vec![q, 2 * h]),
-            ("midlayer.self_attn.k_proj.weight", vec![kv, 2 * h]),
-            ("midlayer.self_attn.v_proj.weight", vec![kv, 2 * h]),
-            ("midlayer.self_attn.o_proj.weight", vec![h, q]),
-            ("midlayer.post_attention_layernorm.weight", vec![h]),
-            ("midlayer.mlp.gate_proj.weight", vec![i, h]),
-            ("midlayer.mlp.up_proj.weight", vec![i, h]),
-            ("midlayer.mlp.down_proj.weight", vec![h, i]),
-            ("norm.weight", vec![h]),
-            ("lm_head.weight", vec![self.draft_vocab(), h]),
-        ]
+    pub fn shapes(&self) -> [(&'static str, Vec<usize>); 13] {
+        tensor_shapes(
+            self.hidden_size,
+            3 * self.target_hidden(),
+            self.num_attention_heads * self.head_dim(),
+            self.kv_heads() * self.head_dim(),
+            self.intermediate_size,
+            self.draft_vocab(),
+        )
     }
+}
+
+/// Names and shapes of the tensors of a head of width `h` that reads `taps` numbers, with `q` columns of
+/// queries, `kv` of keys and of values, an MLP of width `i` and `vocab` tokens: in the order of the pass.
+pub fn tensor_shapes(
+    h: usize,
+    taps: usize,
+    q: usize,
+    kv: usize,
+    i: usize,
+    vocab: usize,
+) -> [(&'static str, Vec<usize>); 13] {
+    [
+        ("fc.weight", vec![h, taps]),
+        ("midlayer.input_layernorm.weight", vec![h]),
+        ("midlayer.hidden_norm.weight", vec![h]),
+        ("midlayer.self_attn.q_proj.weight", vec![q, 2 * h]),
+        ("midlayer.self_attn.k_proj.weight", vec![kv, 2 * h]),
+        ("midlayer.self_attn.v_proj.weight", vec![kv, 2 * h]),
+        ("midlayer.self_attn.o_proj.weight", vec![h, q]),
+        ("midlayer.post_attention_layernorm.weight", vec![h]),
+        ("midlayer.mlp.gate_proj.weight", vec![i, h]),
+        ("midlayer.mlp.up_proj.weight", vec![i, h]),
+        ("midlayer.mlp.down_proj.weight", vec![h, i]),
+        ("norm.weight", vec![h]),
+        ("lm_head.weight", vec![vocab, h]),
+    ]
 }
 
 /// A tensor in f32, row-major.
@@ -323,10 +340,9 @@ impl HeadFile {
         for (name, expected) in config.shapes() {
             tensors.insert(name.to_owned(), read_tensor(&weights, name, expected, dir)?);
         }
-        if Probe::load_mlp(&weights, 3 * config.target_hidden(), dir)?.is_some() {
-            for name in [PROBE_UP, PROBE_DOWN, PROBE_BIAS] {
-                let (shape, data) = weights.f32(name)?;
-                tensors.insert(name.to_owned(), HeadTensor { shape, data });
+        if let Some(probe) = Probe::load_mlp(&weights, 3 * config.target_hidden(), dir)? {
+            for (name, shape, data) in probe.tensors() {
+                tensors.insert(name.to_owned(), HeadTensor { shape, data: data.to_vec() });
             }
         }
         let d2t = read_d2t(&weights, &config, dir)?;
@@ -335,9 +351,7 @@ impl HeadFile {
 
     /// Whether there is a signal probe: three more rows of `fc.weight`, or an MLP.
     pub fn has_probe(&self) -> bool {
-        let fc = self.tensors.get("fc.weight");
-        fc.is_some_and(|t| t.shape[0] == self.config.hidden_size + PROBE_ROWS)
-            || self.tensors.contains_key(PROBE_UP)
+        has_probe(&self.config, |name| self.tensors.get(name).map(|tensor| tensor.shape.clone()))
     }
 
     /// Writes the folder in bf16, an MLP probe in f32; each file appears whole or not at all.
@@ -354,7 +368,7 @@ impl HeadFile {
         for (name, tensor) in &self.tensors {
             let numbers = tensor.data.iter();
             // An MLP probe reads raw states, in which a few dimensions are huge: it is kept exactly.
-            let (dtype, data) = if [PROBE_UP, PROBE_DOWN, PROBE_BIAS].contains(&name.as_str()) {
+            let (dtype, data) = if PROBE_TENSORS.contains(&name.as_str()) {
                 (Dtype::F32, numbers.flat_map(|v| v.to_le_bytes()).collect())
             } else {
                 (Dtype::BF16, numbers.flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect())

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ModelError, Result};
-use crate::head_file::{HEAD_WEIGHTS, HeadFile};
+use crate::head_file::{HEAD_WEIGHTS, HeadConfig, HeadFile};
 use crate::weights::Weights;
 
 /// Signals of a probe, in row order: confidence, progress, remaining.
@@ -21,6 +21,8 @@ pub const PROBE_UP: &str = "probe.up.weight";
 pub const PROBE_DOWN: &str = "probe.down.weight";
 /// Bias of the second layer, `[3]`.
 pub const PROBE_BIAS: &str = "probe.down.bias";
+/// The tensors that an MLP probe has to itself, kept in f32.
+pub(crate) const PROBE_TENSORS: [&str; 3] = [PROBE_UP, PROBE_DOWN, PROBE_BIAS];
 /// Widest MLP that is read: more is a broken file.
 const WIDEST: usize = 1 << 16;
 
@@ -92,6 +94,17 @@ impl Probe {
         Some(Self::Rows(rows.to_vec()))
     }
 
+    /// Its own tensors with their shapes: the layers of an MLP; none for rows, which lie in `fc.weight`.
+    pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>, &[f32])> {
+        let Self::Mlp { up, down, bias } = self else { return Vec::new() };
+        let inner = down.len() / PROBE_ROWS;
+        vec![
+            (PROBE_UP, vec![inner, up.len() / inner.max(1)], up),
+            (PROBE_DOWN, vec![PROBE_ROWS, inner], down),
+            (PROBE_BIAS, vec![PROBE_ROWS], bias),
+        ]
+    }
+
     /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining.
     pub fn logits(&self, taps: &[f32]) -> [f32; PROBE_ROWS] {
         match self {
@@ -104,6 +117,13 @@ impl Probe {
             }
         }
     }
+}
+
+/// Whether a head predicts signals: by three more rows of `fc.weight`, or by an MLP. `shape` gives the
+/// dimensions of its tensors by name.
+pub fn has_probe(config: &HeadConfig, shape: impl Fn(&str) -> Option<Vec<usize>>) -> bool {
+    let rows = shape("fc.weight").and_then(|shape| shape.first().copied());
+    rows == Some(config.hidden_size + PROBE_ROWS) || shape(PROBE_UP).is_some()
 }
 
 fn each_row(rows: &[f32], x: &[f32]) -> [f32; PROBE_ROWS] {

@@ -17,7 +17,7 @@ use crate::head_file::{
     HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig, SpecExitConfig, open_weights, read_d2t, read_tensor,
     write_atomically,
 };
-use crate::probe::{PROBE_BIAS, PROBE_DOWN, PROBE_ROWS, PROBE_UP, Probe};
+use crate::probe::{PROBE_ROWS, PROBE_TENSORS, Probe, has_probe};
 
 /// The tensor that holds a probe of rows.
 const FC: &str = "fc.weight";
@@ -90,7 +90,7 @@ impl RawHead {
     /// Whether there is a probe already, which a new one replaces.
     #[must_use]
     pub fn has_probe(&self) -> bool {
-        self.probe_rows() > 0 || self.tensors.contains_key(PROBE_UP)
+        has_probe(&self.config, |name| self.tensors.get(name).map(|tensor| tensor.shape.clone()))
     }
 
     /// SHA-256 over config and weights, every byte of both.
@@ -171,7 +171,7 @@ impl RawHead {
     fn weights_with(&self, probe: &Probe) -> Result<Vec<u8>> {
         let mut entries = Vec::with_capacity(self.tensors.len() + 3);
         for (name, stored) in &self.tensors {
-            if [PROBE_UP, PROBE_DOWN, PROBE_BIAS].contains(&name.as_str()) {
+            if PROBE_TENSORS.contains(&name.as_str()) {
                 continue;
             }
             let (start, end) = stored.data_offsets;
@@ -182,19 +182,15 @@ impl RawHead {
                 false => Entry { name, dtype, shape, data: data.into() },
             });
         }
-        if let Probe::Mlp { up, down, bias } = probe {
+        if let Probe::Mlp { up, down, .. } = probe {
             let inner = up.len() / self.width().max(1);
             if up.len() != inner * self.width() || down.len() != PROBE_ROWS * inner {
                 return Err(self.misfit(up.len()));
             }
-            for (name, shape, numbers) in [
-                (PROBE_UP, vec![inner, self.width()], &up[..]),
-                (PROBE_DOWN, vec![PROBE_ROWS, inner], &down[..]),
-                (PROBE_BIAS, vec![PROBE_ROWS], &bias[..]),
-            ] {
-                let data: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
-                entries.push(Entry { name, dtype: "F32", shape, data: data.into() });
-            }
+        }
+        for (name, shape, numbers) in probe.tensors() {
+            let data: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
+            entries.push(Entry { name, dtype: "F32", shape, data: data.into() });
         }
         Ok(write_tensors(self.metadata.as_ref(), entries))
     }

@@ -29,12 +29,12 @@ impl Kernels {
         });
     }
 
-    /// `sums += dᵀ · x` in f64: `d` `[m, n]`, `x` `[m, width]`, `sums` `[n, width]`. Every
+    /// `sums += dᵀ · x` in f64: `d` `[m, n]`, `x` `[m, width]`, `sums` `[n, width]`; m may be 0. Every
     /// instruction set gives the same bits.
     ///
     /// # Panics
     ///
-    /// If the lengths do not fit or a size is 0.
+    /// If the lengths do not fit, or n or the width is 0.
     pub fn few_sums(&self, sums: &mut [f64], d: &[f64], x: &[f32], width: usize) {
         let whole = width > 0 && !sums.is_empty() && sums.len().is_multiple_of(width);
         assert!(whole, "sums are not whole rows");

@@ -78,8 +78,22 @@ impl Param {
     }
 }
 
+/// One update of all tensors, with their gradients of norm `norm` brought down to at most `limit`.
+pub(crate) fn update_all(
+    kernels: &Kernels,
+    params: &mut [Param],
+    grads: &[Vec<f32>],
+    (norm, limit): (f64, f64),
+    adam: &AdamW,
+) {
+    let scale = clip_factor(norm, limit);
+    for (param, grad) in params.iter_mut().zip(grads) {
+        param.update(kernels, grad, scale, adam);
+    }
+}
+
 /// The factor that brings a gradient of norm `norm` down to at most `limit`.
-pub(crate) fn clip_factor(norm: f64, limit: f64) -> f32 {
+fn clip_factor(norm: f64, limit: f64) -> f32 {
     if norm > limit { (limit / norm) as f32 } else { 1.0 }
 }
 

@@ -93,6 +93,16 @@ pub(crate) mod check {
             .collect()
     }
 
+    /// The relative difference of two gradients.
+    pub(crate) fn relative(found: &[f32], expected: &[f32]) -> f64 {
+        let (mut difference, mut size) = (0f64, 0f64);
+        for (f, e) in found.iter().zip(expected) {
+            difference += f64::from(f - e).powi(2);
+            size += f64::from(*e).powi(2);
+        }
+        (difference / size).sqrt()
+    }
+
     /// Checks the gradient of `f`, weighted by fixed random numbers, in every input.
     ///
     /// Central differences along random directions: a wrong backward shows in any of them.

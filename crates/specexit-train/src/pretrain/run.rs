@@ -14,7 +14,7 @@ use super::options::{Corpus, PretrainOptions};
 use crate::error::{Result, TrainError};
 use crate::jsonl::identify;
 use crate::net::decoder::{Decoder, TextBatch};
-use crate::net::params::{AdamW, Param, clip_factor};
+use crate::net::params::{AdamW, Param, update_all};
 use crate::ops::all_cores;
 use crate::progress::Progress;
 use crate::provenance::derived_seed;
@@ -192,10 +192,8 @@ impl Trainer<'_> {
             weight_decay: o.weight_decay,
             update: self.state.step + 1,
         };
-        let clip = clip_factor(grad_norm, o.clip_norm);
-        for (param, grad) in self.params.iter_mut().zip(&self.grads) {
-            param.update(&self.kernels, grad, clip, &adam);
-        }
+        let norms = (grad_norm, o.clip_norm);
+        update_all(&self.kernels, &mut self.params, &self.grads, norms, &adam);
         self.state.step += 1;
         self.state.sample += samples;
         self.state.tokens += tokens;

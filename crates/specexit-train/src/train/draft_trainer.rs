@@ -13,7 +13,7 @@ use crate::data::batches::{Batch, LabelBatch, Loader};
 use crate::data::source::TargetSource;
 use crate::error::Result;
 use crate::net::draft::{Draft, Drafted};
-use crate::net::params::{AdamW, EPS, Param, clip_factor};
+use crate::net::params::{AdamW, EPS, Param, update_all};
 
 /// File of the best draft layer so far.
 pub(crate) const BEST_DRAFT: &str = "best-draft.safetensors";
@@ -91,10 +91,8 @@ impl<'a, S: TargetSource> DraftTrainer<'a, S> {
             update: at.step + 1,
         };
         let Backward { drafted, grad_norm, .. } = backward;
-        let clip = clip_factor(grad_norm, o.clip_norm);
-        for (param, grad) in self.params.iter_mut().zip(&self.grads) {
-            param.update(self.kernels, grad, clip, &adam);
-        }
+        let norms = (grad_norm, o.clip_norm);
+        update_all(self.kernels, &mut self.params, &self.grads, norms, &adam);
         let agreement = evaluate::agreement(&self.batch.draft, &drafted);
         record.agreement_per_depth = evaluate::agreement_shares(&agreement);
         record.tokens = self.batch.tokens;

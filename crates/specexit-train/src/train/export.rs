@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use specexit_exit::TokenId;
 use specexit_model::Probe as HeadProbe;
 use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor};
-use specexit_model::probe::{PROBE_BIAS, PROBE_DOWN, PROBE_UP};
 
 use crate::net::draft::DraftShape;
 use crate::net::params::Param;
@@ -39,15 +38,8 @@ pub(crate) fn head_file(
         }
         tensors.insert(param.name.clone().into_owned(), tensor);
     }
-    if let HeadProbe::Mlp { up, down, bias } = runs {
-        let (width, inner) = (shape.taps, down.len() / SIGNALS);
-        for (name, shape, data) in [
-            (PROBE_UP, vec![inner, width], up),
-            (PROBE_DOWN, vec![SIGNALS, inner], down),
-            (PROBE_BIAS, vec![SIGNALS], bias.to_vec()),
-        ] {
-            tensors.insert(name.to_owned(), HeadTensor { shape, data });
-        }
+    for (name, shape, data) in runs.tensors() {
+        tensors.insert(name.to_owned(), HeadTensor { shape, data: data.to_vec() });
     }
     let full = vocabulary.len() == config.vocab_size;
     HeadFile { config, tensors, d2t: (!full).then(|| vocabulary.to_vec()) }

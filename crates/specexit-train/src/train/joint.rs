@@ -17,7 +17,7 @@ use super::{DataReport, TrainSummary};
 use crate::data::batches::{LabelLoader, Loader, output_rows, statistics};
 use crate::data::examples::Example;
 use crate::data::source::TargetSource;
-use crate::data::states::{Content, States};
+use crate::data::states::Content;
 use crate::data::vocabulary::draft_vocabulary;
 use crate::error::{Result, TrainError};
 use crate::net::draft::{Draft, DraftShape};
@@ -40,11 +40,9 @@ pub(crate) fn run<S: TargetSource>(
     let width = source.hidden_size();
     let probe = data.fresh_probe(3 * width)?;
     let run = data.open_run(None)?;
-    let (out, hash, cap) = (&options.out, &facts.id.hash, options.cache_gb);
-    let states = States::build(out, examples, source, Content::Whole, hash, cap, progress)?;
-    if progress.cancelled() {
+    let Some(states) = data.states(source, Content::Whole, progress)? else {
         return Ok(data.unfinished(0, 0));
-    }
+    };
 
     let of_train: Vec<&Example> = train.iter().map(|&i| &examples[i]).collect();
     let size = options.draft_vocab_size.unwrap_or(DRAFT_VOCABULARY).min(source.vocab_size());

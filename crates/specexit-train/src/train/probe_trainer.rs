@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use crate::data::batches::{LabelBatch, LabelLoader};
 use crate::data::source::TargetSource;
 use crate::error::Result;
-use crate::net::params::{AdamW, EPS, Param, clip_factor};
+use crate::net::params::{AdamW, EPS, Param, update_all};
 use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS};
 
 /// Share of the old value in the smoothed loss weights.
@@ -77,10 +77,8 @@ impl<'a> ProbeTrainer<'a> {
             weight_decay: o.probe_weight_decay,
             update: at.step + 1,
         };
-        let clip = clip_factor(grad_norm, o.probe_clip_norm);
-        for (param, grad) in self.probe.params.iter_mut().zip(&grads) {
-            param.update(self.kernels, grad, clip, &adam);
-        }
+        let norms = (grad_norm, o.probe_clip_norm);
+        update_all(self.kernels, &mut self.probe.params, &grads, norms, &adam);
         self.lambda = Some(lambda);
         Ok(StepMetrics {
             signal_losses: losses,

@@ -18,6 +18,7 @@ use super::trainer::{METRICS, Trainer};
 use super::{joint, signals_only};
 use crate::data::examples::{Example, ExampleRules, read_examples, split};
 use crate::data::source::{LoadedTarget, TargetSource};
+use crate::data::states::{Content, States};
 use crate::error::{Result, TrainError};
 use crate::jsonl::{file_hash, identify};
 use crate::label::{LabelFile, LabelHeader};
@@ -191,6 +192,18 @@ impl<'a> Prepared<'a> {
     fn remaining(&self) -> impl Iterator<Item = f32> {
         let examples = self.train.iter().map(|&i| &self.examples[i]);
         examples.flat_map(|e| e.labels.iter().map(|l| l.label.remaining))
+    }
+
+    /// The states of all sequences, as far as `content` needs them; `None` when the caller cancelled.
+    pub(crate) fn states<'s, S: TargetSource>(
+        &'s self,
+        source: &'s S,
+        content: Content,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<States<'s, S>>> {
+        let (out, hash, cap) = (&self.options.out, &self.facts.id.hash, self.options.cache_gb);
+        let states = States::build(out, &self.examples, source, content, hash, cap, progress)?;
+        Ok((!progress.cancelled()).then_some(states))
     }
 
     /// A fresh probe for states of width `width` = 3 H_t.

@@ -13,7 +13,7 @@ use super::trainer::{Plan, Trainer};
 use super::{DataReport, TrainSummary};
 use crate::data::batches::{LabelLoader, labelled_basis};
 use crate::data::source::TargetSource;
-use crate::data::states::{Content, States};
+use crate::data::states::Content;
 use crate::error::Result;
 use crate::ops::all_cores;
 use crate::progress::Progress;
@@ -32,16 +32,14 @@ pub(crate) fn run<S: TargetSource>(
     source: &S,
     progress: &mut dyn Progress,
 ) -> Result<TrainSummary> {
-    let Prepared { options, facts, examples, train, held_out, .. } = data;
+    let Prepared { options, examples, train, held_out, .. } = data;
     let width = source.hidden_size();
     let probe = data.fresh_probe(3 * width)?;
     let base = head.hash();
     let run = data.open_run(Some(&base))?;
-    let (out, hash, cap) = (&options.out, &facts.id.hash, options.cache_gb);
-    let states = States::build(out, examples, source, Content::Labelled, hash, cap, progress)?;
-    if progress.cancelled() {
+    let Some(states) = data.states(source, Content::Labelled, progress)? else {
         return Ok(data.unfinished(0, 0));
-    }
+    };
     let basis = labelled_basis(train, &states, width)?;
     let kernels = all_cores();
     let loader =

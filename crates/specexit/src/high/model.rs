@@ -6,7 +6,7 @@ use std::sync::Arc;
 use specexit_engine::{Engine, EngineOptions, Policy};
 use specexit_kernels::Precision;
 use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig};
-use specexit_model::probe::{PROBE_ROWS, PROBE_UP};
+use specexit_model::probe::has_probe;
 use specexit_model::{DraftHead, Embedded, Model, ModelSource, Weights};
 
 use crate::assets;
@@ -112,7 +112,7 @@ impl HeadChoice {
         let weights = Weights::from_embedded(&path(HEAD_WEIGHTS), files.file(HEAD_WEIGHTS)?)?;
         let policy = policy(files.text(HEAD_POLICY)?, &path(HEAD_POLICY))?;
         Ok(Self {
-            has_probe: has_probe(&config, &weights),
+            has_probe: has_probe(&config, |name| weights.shape(name)),
             source: HeadSource::Embedded(files),
             policy: Some(policy),
             allow_other_target,
@@ -124,7 +124,10 @@ impl HeadChoice {
         let config = HeadConfig::open(dir)?;
         let weights = dir.join(HEAD_WEIGHTS);
         let has_probe = match weights.exists() {
-            true => has_probe(&config, &Weights::open_safetensors_file(&weights)?),
+            true => {
+                let weights = Weights::open_safetensors_file(&weights)?;
+                has_probe(&config, |name| weights.shape(name))
+            }
             // Loading says what is missing, and what to do.
             false => false,
         };
@@ -196,12 +199,6 @@ impl HeadChoice {
             HeadSource::Embedded(files) => files.name.to_owned(),
         }
     }
-}
-
-fn has_probe(config: &HeadConfig, weights: &Weights) -> bool {
-    let fc = weights.shape("fc.weight");
-    fc.is_some_and(|shape| shape.first() == Some(&(config.hidden_size + PROBE_ROWS)))
-        || weights.contains(PROBE_UP)
 }
 
 fn policy(text: &str, path: &Path) -> anyhow::Result<Policy> {

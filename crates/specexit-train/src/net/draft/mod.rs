@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use candle_core::Result;
 use specexit_kernels::{Kernels, RopeTable};
+use specexit_model::head_file;
 
 #[cfg(test)]
 pub(crate) use batch::Targets;
@@ -52,25 +53,10 @@ pub(crate) struct DraftShape {
     pub(crate) eps: f32,
 }
 
-/// Names and shapes of the trained tensors, in the order of [`Weights`].
+/// Names and shapes of the trained tensors, in the order of [`DraftTensor`].
 pub(crate) fn tensor_shapes(s: &DraftShape) -> [(&'static str, Vec<usize>); 13] {
-    let (h, i) = (s.hidden, s.intermediate);
     let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
-    [
-        ("fc.weight", vec![h, s.taps]),
-        ("midlayer.input_layernorm.weight", vec![h]),
-        ("midlayer.hidden_norm.weight", vec![h]),
-        ("midlayer.self_attn.q_proj.weight", vec![q, 2 * h]),
-        ("midlayer.self_attn.k_proj.weight", vec![kv, 2 * h]),
-        ("midlayer.self_attn.v_proj.weight", vec![kv, 2 * h]),
-        ("midlayer.self_attn.o_proj.weight", vec![h, q]),
-        ("midlayer.post_attention_layernorm.weight", vec![h]),
-        ("midlayer.mlp.gate_proj.weight", vec![i, h]),
-        ("midlayer.mlp.up_proj.weight", vec![i, h]),
-        ("midlayer.mlp.down_proj.weight", vec![h, i]),
-        ("norm.weight", vec![h]),
-        ("lm_head.weight", vec![s.vocab, h]),
-    ]
+    head_file::tensor_shapes(s.hidden, s.taps, q, kv, s.intermediate, s.vocab)
 }
 
 /// A trained tensor's place in [`tensor_shapes`].

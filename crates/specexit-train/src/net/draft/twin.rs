@@ -3,7 +3,7 @@
 use super::*;
 use crate::net::params::Param;
 use crate::ops::all_cores;
-use crate::ops::check::numbers;
+use crate::ops::check::{numbers, relative};
 
 /// No size is a multiple of what the kernels pad to.
 fn shape() -> DraftShape {
@@ -70,16 +70,6 @@ fn gradients(draft: &mut Draft) -> (Drafted, Vec<Vec<f32>>) {
     let batch = batch(&shape);
     let drafted = draft.gradients(&params, &batch, STEPS, DECAY, &mut grads).unwrap();
     (drafted, grads)
-}
-
-/// The relative difference of two gradients.
-fn relative(found: &[f32], expected: &[f32]) -> f64 {
-    let (mut difference, mut size) = (0f64, 0f64);
-    for (f, e) in found.iter().zip(expected) {
-        difference += f64::from(f - e).powi(2);
-        size += f64::from(*e).powi(2);
-    }
-    (difference / size).sqrt()
 }
 
 /// Checks loss, picks and gradients of `found` against those of `expected`.

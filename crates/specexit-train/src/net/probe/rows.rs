@@ -21,9 +21,6 @@ pub(super) fn gradient(
     width: usize,
 ) -> Vec<f32> {
     let mut grad = vec![0f64; SIGNALS * width];
-    // A step may have no label: boundaries are rare.
-    if !inputs.is_empty() {
-        kernels.few_sums(&mut grad, derivatives.as_flattened(), inputs, width);
-    }
+    kernels.few_sums(&mut grad, derivatives.as_flattened(), inputs, width);
     grad.iter().map(|g| *g as f32).collect()
 }
