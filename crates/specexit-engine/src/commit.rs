@@ -1,12 +1,12 @@
 //! Commit: what a verified run and its recover token mean for a sequence.
 //!
-//! In order: find the accepted run, probe its signals, ask the thought whether it
+//! In order: find the accepted run, probe its signals ([`crate::signals`]), ask the thought whether it
 //! is cut, truncate the caches to what stays, append.
 
 use specexit_exit::{Phase, Signals, TokenId};
-use specexit_model::{DraftHead, Positions, Workspace};
+use specexit_model::{DraftHead, Workspace};
 
-use crate::request::{Finish, Method};
+use crate::request::Finish;
 use crate::sampling::{log_probability, pick};
 use crate::sequence::Sequence;
 use crate::verify::{Verified, verify};
@@ -29,23 +29,26 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) probs: &'a mut Vec<f32>,
 }
 
-/// Takes a sequence's part of the step's forward; returns the tokens it committed.
-pub(crate) fn commit(
-    sequence: &mut Sequence,
-    place: &Place,
-    forwarded: Forwarded<'_>,
-) -> Vec<TokenId> {
-    let before = sequence.tokens.len();
-    if place.verifies {
-        commit_round(sequence, place, forwarded);
-    } else {
-        commit_reading(sequence, place, forwarded);
-    }
-    sequence.tokens[before..].to_vec()
+/// A run that the target accepted, before the thought has been asked about it.
+pub(crate) struct Round {
+    /// Index among the running sequences.
+    pub(crate) sequence: usize,
+    /// Rows of the forward; those of the run come first.
+    pub(crate) rows: std::ops::Range<usize>,
+    /// Root and accepted drafts.
+    pub(crate) run: Vec<TokenId>,
+    /// The recover token, or what ends the run before it.
+    pub(crate) next: TokenId,
+    /// Signals after each token of the run; none when nobody asks for them.
+    pub(crate) signals: Vec<Signals>,
+    /// Log probabilities of `run[1..]` and `next`.
+    logprobs: Vec<f32>,
+    /// Tokens that had been drafted.
+    offered: usize,
 }
 
 /// Prompt or forced tokens were read; the first token after them is drawn once all are.
-fn commit_reading(sequence: &mut Sequence, place: &Place, forwarded: Forwarded<'_>) {
+pub(crate) fn commit_reading(sequence: &mut Sequence, place: &Place, forwarded: Forwarded<'_>) {
     let Forwarded { workspace, probs, .. } = forwarded;
     keep_taps(sequence, workspace, place.rows.clone());
     if !sequence.unread().is_empty() {
@@ -67,8 +70,13 @@ fn commit_reading(sequence: &mut Sequence, place: &Place, forwarded: Forwarded<'
     settle(sequence, &[], &[], next as TokenId, &[logprob]);
 }
 
-/// A root and drafts were verified.
-fn commit_round(sequence: &mut Sequence, place: &Place, forwarded: Forwarded<'_>) {
+/// Verifies a root and its drafts.
+pub(crate) fn accept(
+    sequence: &mut Sequence,
+    index: usize,
+    place: &Place,
+    forwarded: Forwarded<'_>,
+) -> Round {
     let Forwarded { workspace, head, probs } = forwarded;
     let drafted = std::mem::take(&mut sequence.drafted);
     let row = |i: usize| workspace.logits(place.logits + i);
@@ -95,16 +103,35 @@ fn commit_round(sequence: &mut Sequence, place: &Place, forwarded: Forwarded<'_>
         .enumerate()
         .map(|(i, &token)| recorded_logprob(sequence, row(i), token))
         .collect();
-    let signals = probe(sequence, workspace, head, place, &run, next);
+    Round {
+        sequence: index,
+        rows: place.rows.clone(),
+        run,
+        next,
+        signals: Vec::new(),
+        logprobs,
+        offered: drafted.len(),
+    }
+}
+
+/// Asks the thought what stays of a round, and keeps that.
+pub(crate) fn commit_round(sequence: &mut Sequence, round: &Round, workspace: &Workspace) {
+    let Round { rows, run, signals, .. } = round;
     let first = sequence.generated() - 1;
-    let start = sequence.cache.len() - place.rows.len();
-    let kept = settle(sequence, &run, &signals, next, &logprobs);
+    let start = sequence.cache.len() - rows.len();
+    let kept = settle(sequence, run, signals, round.next, &round.logprobs);
     sequence.cache.truncate(start + kept);
     for (i, &signals) in signals[..kept.min(signals.len())].iter().enumerate() {
         sequence.record_signals(first + i, signals);
     }
-    sequence.count_round(drafted.len(), kept - 1);
-    keep_taps(sequence, workspace, place.rows.start..place.rows.start + kept);
+    sequence.count_round(round.offered, kept - 1);
+    // The draft layer may have read pairs of the run for their signals: those behind the cut go, the
+    // others need not be read again.
+    let read = sequence.draft.as_mut().map_or(0, |state| {
+        state.cache.truncate(start + kept - 1);
+        state.cache.len() - start
+    });
+    keep_taps(sequence, workspace, rows.start + read..rows.start + kept);
 }
 
 /// Asks the thought what stays of a run, and appends it with what follows; returns the run tokens kept.
@@ -174,32 +201,6 @@ fn settle_until_close(
         }
     }
     run.len()
-}
-
-/// Signals after each token of the run; missing for a head without a probe, and off the boundaries for
-/// one that was trained at boundaries only.
-fn probe(
-    sequence: &Sequence,
-    workspace: &Workspace,
-    head: Option<&DraftHead>,
-    place: &Place,
-    run: &[TokenId],
-    next: TokenId,
-) -> Vec<Signals> {
-    let wanted = sequence.request.method == Method::SpecExit || sequence.request.record_signals;
-    let Some(head) = head.filter(|h| wanted && h.has_probe()) else { return Vec::new() };
-    let read = |row: usize| {
-        let logits = head.signal_logits(workspace.taps(row));
-        logits.map_or(Signals::MISSING, Signals::from_logits)
-    };
-    let rows = place.rows.start..place.rows.start + run.len();
-    match head.signal_positions() {
-        Positions::Dense => rows.map(read).collect(),
-        Positions::Boundaries => rows
-            .zip(sequence.thought.boundaries(run, next))
-            .map(|(row, boundary)| if boundary { read(row) } else { Signals::MISSING })
-            .collect(),
-    }
 }
 
 /// Keeps the tapped states of committed rows for the draft cache.

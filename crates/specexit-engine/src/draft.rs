@@ -1,7 +1,10 @@
 //! Drafting: the head reads the states that the target has produced and runs ahead in a chain.
 
+use std::ops::Range;
+
+use specexit_exit::{Signals, TokenId};
 use specexit_kernels::argmax;
-use specexit_model::{DraftHead, DraftRows, DraftWorkspace, LogitRows};
+use specexit_model::{DraftHead, DraftRows, DraftWorkspace, LogitRows, Workspace};
 
 use crate::error::Result;
 use crate::sampling::pick;
@@ -101,11 +104,67 @@ fn extend(
         }
     }
     head.forward(&mut batch, &mut buffers.workspace)?;
+    if head.probe_reads_draft() {
+        for (i, row) in reading {
+            if let Some(state) = &mut sequences[i].draft {
+                state.last_signals = signals(head, buffers.workspace.hidden(row));
+            }
+        }
+    }
     for (index, &(i, row)) in chains.iter().enumerate() {
         buffers.chain.extend_from_slice(buffers.workspace.hidden(row));
         propose(head, &mut sequences[i], buffers.workspace.logits(index));
     }
     Ok(chains.into_iter().map(|(i, _)| i).collect())
+}
+
+/// The beginning of an accepted run whose signals are asked for before it is committed.
+pub(crate) struct Ahead<'a> {
+    pub(crate) sequence: &'a mut Sequence,
+    /// Tokens behind the root.
+    pub(crate) tokens: &'a [TokenId],
+    /// Rows of the target's forward that hold the state before each of them.
+    pub(crate) rows: Range<usize>,
+    /// Which of them have signals.
+    pub(crate) wanted: Vec<bool>,
+    /// Where these go.
+    pub(crate) signals: &'a mut [Signals],
+}
+
+/// Reads pairs of accepted runs, so that the next step need not, and finds the signals of their tokens.
+pub(crate) fn read_ahead(
+    head: &DraftHead,
+    workspace: &Workspace,
+    mut ahead: Vec<Ahead<'_>>,
+    buffers: &mut DraftBuffers,
+) -> Result<()> {
+    if ahead.is_empty() {
+        return Ok(());
+    }
+    buffers.taps.clear();
+    for row in ahead.iter().flat_map(|ahead| ahead.rows.clone()) {
+        buffers.taps.extend_from_slice(workspace.taps(row));
+    }
+    head.fuse(&buffers.taps, &mut buffers.residual);
+    let (width, mut at) = (head.config.hidden_size, 0);
+    let mut batch = Vec::with_capacity(ahead.len());
+    for Ahead { sequence, tokens, .. } in &mut ahead {
+        let residual = &buffers.residual[at * width..(at + tokens.len()) * width];
+        at += tokens.len();
+        if let Some(DraftState { cache, .. }) = &mut sequence.draft {
+            batch.push(DraftRows { tokens, residual, cache, logits: LogitRows::None });
+        }
+    }
+    head.forward(&mut batch, &mut buffers.workspace)?;
+    let found = ahead.iter_mut().flat_map(|a| a.signals.iter_mut().zip(&a.wanted));
+    for (row, (to, _)) in found.enumerate().filter(|(_, (_, wanted))| **wanted) {
+        *to = signals(head, buffers.workspace.hidden(row));
+    }
+    Ok(())
+}
+
+fn signals(head: &DraftHead, hidden: &[f32]) -> Signals {
+    head.draft_signal_logits(hidden).map_or(Signals::MISSING, Signals::from_logits)
 }
 
 /// One more token of the chains of `chains`, whose fed-back states lie in `buffers.residual`.

@@ -8,13 +8,14 @@ use specexit_model::{
     DraftHead, LogitRows, PREFILL_CHUNK, Target, TargetRows, Tokenizer, Workspace,
 };
 
-use crate::commit::{Forwarded, Place, commit};
+use crate::commit::{Forwarded, Place, Round, accept, commit_reading, commit_round};
 use crate::draft::{DraftBuffers, draft};
 use crate::error::{EngineError, Result};
 use crate::prefix::Prefix;
 use crate::request::{Event, Finish, Method, Output, Request, RequestId};
 use crate::score::{Scored, score};
 use crate::sequence::Sequence;
+use crate::signals::probe;
 
 /// Drafted tokens per round that make sense; a longer chain is refused.
 const MAX_DRAFT_TOKENS: usize = 32;
@@ -155,7 +156,7 @@ impl Engine {
         self.receive()?;
         let rows = self.schedule()?;
         let places = self.forward(&rows)?;
-        Ok(self.commit(&rows, &places))
+        self.commit(&rows, &places)
     }
 
     /// Serves one request to its end, beside whatever else is running.
@@ -304,7 +305,10 @@ impl Engine {
         };
         config.validate()?;
         let thought = Thought::new(Arc::new(config), self.vocabulary(rules), request.phase);
-        let head = self.head.as_ref().filter(|_| request.method.drafts());
+        // Signals read off draft rows need these, drafting or not.
+        let head = self.head.as_ref().filter(|head| {
+            request.method.drafts() || (request.record_signals && head.probe_reads_draft())
+        });
         // The head must see every state, so a drafting request reads its whole prompt itself.
         let cache = match &request.prefix {
             Some(prefix) if head.is_none() => prefix.shared_with(&request.prompt),
@@ -333,7 +337,7 @@ impl Engine {
     fn schedule(&mut self) -> Result<Vec<Rows>> {
         if let Some(head) = &self.head {
             draft(head, &mut self.running, &mut self.drafting, |sequence| {
-                let speculates = sequence.draft.is_some() && sequence.at_root();
+                let speculates = sequence.request.method.drafts() && sequence.at_root();
                 let room = sequence.remaining() - 1;
                 if speculates { room.min(sequence.request.draft_tokens) } else { 0 }
             })?;
@@ -392,17 +396,23 @@ impl Engine {
     }
 
     /// Commits every sequence's part and takes out those that ended.
-    fn commit(&mut self, rows: &[Rows], places: &[Place]) -> Vec<Event> {
+    fn commit(&mut self, rows: &[Rows], places: &[Place]) -> Result<Vec<Event>> {
         let mut events = Vec::new();
+        let rounds = self.rounds(rows, places)?;
+        let mut rounds = rounds.iter().peekable();
         for (rows, place) in rows.iter().zip(places) {
             let sequence = &mut self.running[rows.sequence];
-            let forwarded = Forwarded {
-                workspace: &self.workspace,
-                head: self.head.as_deref(),
-                probs: &mut self.probs,
-            };
-            let tokens = commit(sequence, place, forwarded);
-            if !tokens.is_empty() {
+            let before = sequence.tokens.len();
+            match rounds.next_if(|round| round.sequence == rows.sequence) {
+                Some(round) => commit_round(sequence, round, &self.workspace),
+                None => {
+                    let workspace = &self.workspace;
+                    let (head, probs) = (self.head.as_deref(), &mut self.probs);
+                    commit_reading(sequence, place, Forwarded { workspace, head, probs });
+                }
+            }
+            if sequence.tokens.len() > before {
+                let tokens = sequence.tokens[before..].to_vec();
                 events.push(Event::Tokens { id: sequence.id, tokens });
             }
         }
@@ -414,7 +424,23 @@ impl Engine {
             // Somebody found no room in this step: another one goes first in the next.
             self.running.rotate_left(1);
         }
-        events
+        Ok(events)
+    }
+
+    /// What the target accepts of each sequence's drafts, with the signals of these runs.
+    fn rounds(&mut self, rows: &[Rows], places: &[Place]) -> Result<Vec<Round>> {
+        let mut rounds = Vec::with_capacity(rows.len());
+        for (rows, place) in rows.iter().zip(places).filter(|(_, place)| place.verifies) {
+            let sequence = &mut self.running[rows.sequence];
+            let workspace = &self.workspace;
+            let (head, probs) = (self.head.as_deref(), &mut self.probs);
+            let forwarded = Forwarded { workspace, head, probs };
+            rounds.push(accept(sequence, rows.sequence, place, forwarded));
+        }
+        if let Some(head) = &self.head {
+            probe(head, &self.workspace, &mut self.running, &mut rounds, &mut self.drafting)?;
+        }
+        Ok(rounds)
     }
 }
 

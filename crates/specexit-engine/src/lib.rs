@@ -13,6 +13,7 @@ mod request;
 mod sampling;
 mod score;
 mod sequence;
+mod signals;
 mod verify;
 
 pub use engine::{Engine, EngineOptions, phase_of_prompt};

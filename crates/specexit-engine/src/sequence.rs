@@ -43,6 +43,9 @@ pub(crate) struct DraftState {
     pub(crate) cache: KvCache,
     /// Tapped states from position `cache.len()` on, `[pairs, 3 H_t]`.
     pub(crate) pending_taps: Vec<f32>,
+    /// Signals after the token of the pair read last, the root's when a round begins; missing unless the
+    /// probe reads draft rows.
+    pub(crate) last_signals: Signals,
     pub(crate) rng: RequestRng,
 }
 
@@ -59,6 +62,7 @@ impl Sequence {
         let draft = draft_cache.map(|cache| DraftState {
             cache,
             pending_taps: Vec::new(),
+            last_signals: Signals::MISSING,
             rng: RequestRng::new(seed, DRAFT_STREAM),
         });
         Sequence {

@@ -3,71 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod common;
+
 use std::sync::Arc;
 
-use specexit_engine::{
-    Engine, EngineOptions, ExitReason, Finish, Method, Output, Phase, Policy, Request, Sampling,
-    Scored,
-};
-use specexit_exit::{BoundaryRules, Profile, Thresholds};
-use specexit_kernels::Precision;
-use specexit_model::{DraftHead, Model, ModelSource};
+use specexit_engine::{ExitReason, Finish, Method, Output, Request, Sampling, Scored};
+use specexit_exit::Profile;
 use specexit_testkit as testkit;
 
-struct Fixture {
-    model: Model,
-    dir: tempfile::TempDir,
-}
-
-impl Fixture {
-    fn new() -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        testkit::write_model(dir.path(), 1).unwrap();
-        let source = ModelSource::Folder(dir.path().to_owned());
-        let model = Model::load(&source, 2, Precision::Bf16).unwrap();
-        Fixture { model, dir }
-    }
-
-    fn head(&self, seed: u64, draft_vocab: usize, probe: bool) -> Arc<DraftHead> {
-        let dir = self.dir.path().join(format!("head-{seed}-{draft_vocab}-{probe}"));
-        testkit::write_head(&dir, seed, draft_vocab, probe).unwrap();
-        Arc::new(DraftHead::load(&dir, &self.model.target).unwrap())
-    }
-
-    fn engine(&self, head: Option<Arc<DraftHead>>, max_batch: usize) -> Engine {
-        let options = EngineOptions { max_batch, ..EngineOptions::default() };
-        let (target, tokenizer) =
-            (Arc::clone(&self.model.target), Arc::clone(&self.model.tokenizer));
-        Engine::new(target, tokenizer, head, options).unwrap()
-    }
-}
-
-/// Prompts of different lengths and contents.
-fn prompts(count: usize) -> Vec<Vec<u32>> {
-    (0..count as u32)
-        .map(|i| (0..3 + i % 17).map(|j| (i * 37 + j * j * 11 + 1) % 256).collect())
-        .collect()
-}
-
-/// A request that goes on to its limit whatever tokens come.
-fn request(prompt: &[u32], new_tokens: usize) -> Request {
-    Request {
-        stop_ids: vec![u32::MAX],
-        phase: Phase::Thinking,
-        record_logprobs: true,
-        ..Request::new(prompt.to_vec(), new_tokens)
-    }
-}
-
-fn run_all(engine: &mut Engine, requests: Vec<Request>) -> Vec<Output> {
-    let mut outputs: Vec<Option<Output>> = vec![None; requests.len()];
-    engine.run_all(requests, |i, output| outputs[i] = Some(output)).unwrap();
-    outputs.into_iter().map(Option::unwrap).collect()
-}
-
-fn bits(output: &Output) -> Vec<u32> {
-    output.logprobs.iter().map(|p| p.to_bits()).collect()
-}
+use common::{Fixture, bits, policy, prompts, request, run_all, specexit};
 
 #[test]
 fn greedy_speculation_is_plain_decoding_to_the_last_bit() {
@@ -101,30 +45,6 @@ fn greedy_speculation_is_plain_decoding_to_the_last_bit() {
         run_all(&mut fixture.engine(None, 8), prompts.iter().map(|p| request(p, 200)).collect());
     for (ours, plain) in batched.iter().zip(&expected) {
         assert_eq!((&ours.token_ids, bits(ours)), (&plain.token_ids, bits(plain)));
-    }
-}
-
-/// Boundaries are frequent, signals of a random probe pass often but not always.
-fn policy(profile: Profile) -> Policy {
-    let letters = (0u8..128).filter(|b| b % 5 == 0).map(|b| char::from(b).to_string()).collect();
-    Policy {
-        thresholds: Thresholds { confidence: Some(0.6), progress: Some(0.4), remaining: None },
-        boundaries: BoundaryRules {
-            strings: letters,
-            blank_line: true,
-            connectors: vec!["W".to_owned()],
-        },
-        min_thinking_tokens: 5,
-        ..profile.policy()
-    }
-}
-
-fn specexit(prompt: &[u32], policy: Policy, k: usize) -> Request {
-    Request {
-        method: Method::SpecExit,
-        policy: Some(policy),
-        draft_tokens: k,
-        ..request(prompt, 150)
     }
 }
 

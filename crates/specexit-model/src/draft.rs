@@ -171,9 +171,26 @@ impl DraftHead {
         self.kernels.linear(residual, taps, &self.fc, None);
     }
 
-    /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining.
+    /// Whether signals are read off draft rows ([`Self::draft_signal_logits`]) and not off the target's
+    /// states ([`Self::signal_logits`]).
+    pub fn probe_reads_draft(&self) -> bool {
+        self.probe.as_ref().is_some_and(Probe::reads_draft)
+    }
+
+    /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining. `None`
+    /// without a probe, and for one that reads draft rows.
     pub fn signal_logits(&self, taps: &[f32]) -> Option<[f32; PROBE_ROWS]> {
-        self.probe.as_ref().map(|probe| probe.logits(taps))
+        self.probe.as_ref().filter(|probe| !probe.reads_draft()).map(|probe| probe.logits(taps))
+    }
+
+    /// Signal logits of token t+1, given the state before the final norm ([`DraftWorkspace::hidden`],
+    /// `[H]`) of the row that pairs the target's state t with this token. `None` unless the probe reads
+    /// draft rows.
+    pub fn draft_signal_logits(&self, hidden: &[f32]) -> Option<[f32; PROBE_ROWS]> {
+        let probe = self.probe.as_ref().filter(|probe| probe.reads_draft())?;
+        let mut normed = vec![0.0; hidden.len()];
+        self.kernels.rms_norm(&mut normed, hidden, &self.norm, self.config.rms_norm_eps);
+        Some(probe.logits(&normed))
     }
 
     /// At which thinking tokens these mean something.
@@ -287,7 +304,7 @@ impl MidLayer {
     }
 }
 
-/// `fc.weight` without its probe rows, and the probe: those rows, or an MLP beside a plain `fc`.
+/// `fc.weight` without its probe rows, and the probe: those rows, or one beside a plain `fc`.
 fn load_fc(
     weights: &Weights,
     h: usize,
@@ -295,10 +312,10 @@ fn load_fc(
     dir: &Path,
 ) -> Result<(Matrix, Option<Probe>)> {
     let (shape, data) = weights.f32("fc.weight")?;
-    let mlp = Probe::load_mlp(weights, width, dir)?;
-    match (&shape[..], mlp) {
-        ([rows, cols], mlp) if *cols == width && *rows == h => {
-            Ok((Matrix::from_f32(h, width, &data), mlp))
+    let beside = Probe::load_beside(weights, h, width, dir)?;
+    match (&shape[..], beside) {
+        ([rows, cols], probe) if *cols == width && *rows == h => {
+            Ok((Matrix::from_f32(h, width, &data), probe))
         }
         ([rows, cols], None) if *cols == width && *rows == h + PROBE_ROWS => {
             let (fc, probe) = data.split_at(h * width);

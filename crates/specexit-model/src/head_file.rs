@@ -2,7 +2,7 @@
 //!
 //! A signal probe of three rows travels inside `fc.weight`: a plain head has `[H, 3 H_t]`, such a head
 //! `[H + 3, 3 H_t]`, the last rows being confidence, progress and remaining length (the layout of
-//! AngelSlim's released inference code). The two are told apart by shape alone. An MLP probe lies beside
+//! AngelSlim's released inference code). The two are told apart by shape alone. Any other probe lies beside
 //! a plain `fc.weight` in tensors of its own.
 
 use std::collections::BTreeMap;
@@ -340,7 +340,8 @@ impl HeadFile {
         for (name, expected) in config.shapes() {
             tensors.insert(name.to_owned(), read_tensor(&weights, name, expected, dir)?);
         }
-        if let Some(probe) = Probe::load_mlp(&weights, 3 * config.target_hidden(), dir)? {
+        let (h, width) = (config.hidden_size, 3 * config.target_hidden());
+        if let Some(probe) = Probe::load_beside(&weights, h, width, dir)? {
             for (name, shape, data) in probe.tensors() {
                 tensors.insert(name.to_owned(), HeadTensor { shape, data: data.to_vec() });
             }
@@ -349,12 +350,12 @@ impl HeadFile {
         Ok(HeadFile { config, tensors, d2t })
     }
 
-    /// Whether there is a signal probe: three more rows of `fc.weight`, or an MLP.
+    /// Whether there is a signal probe.
     pub fn has_probe(&self) -> bool {
         has_probe(&self.config, |name| self.tensors.get(name).map(|tensor| tensor.shape.clone()))
     }
 
-    /// Writes the folder in bf16, an MLP probe in f32; each file appears whole or not at all.
+    /// Writes the folder in bf16, a probe beside `fc.weight` in f32; each file appears whole or not at all.
     ///
     /// # Errors
     /// The operating system's refusal to write.
@@ -367,7 +368,8 @@ impl HeadFile {
         let mut bytes: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, tensor) in &self.tensors {
             let numbers = tensor.data.iter();
-            // An MLP probe reads raw states, in which a few dimensions are huge: it is kept exactly.
+            // An MLP reads raw states, in which a few dimensions are huge, and thresholds compare what
+            // any probe says: it is kept exactly.
             let (dtype, data) = if PROBE_TENSORS.contains(&name.as_str()) {
                 (Dtype::F32, numbers.flat_map(|v| v.to_le_bytes()).collect())
             } else {

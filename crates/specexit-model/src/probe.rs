@@ -1,9 +1,11 @@
-//! The signal probe of a draft head: from the target's tapped states to three logits.
+//! The signal probe of a draft head: from the states of a token to three logits.
 //!
-//! It comes in two forms. *Rows*: three more rows of `fc.weight`, the layout of SpecExit's released
-//! code. *MLP*: a small network of its own beside a plain EAGLE-3 head, so that servers which know
-//! nothing of signals read the head unchanged. Both compute in f32 whatever the kernels' precision:
-//! they cost next to nothing, and thresholds compare what they say.
+//! It comes in three forms. *Rows*: three more rows of `fc.weight` over the target's tapped states, the
+//! layout of SpecExit's released code. *MLP*: a small network over the same states. *Draft*: three rows
+//! with a bias that read what the draft layer made of the token, as the paper draws it. The last two are
+//! tensors of their own beside a plain EAGLE-3 head, so that servers which know nothing of signals read
+//! it unchanged. All compute in f32 whatever the kernels' precision: they cost next to nothing, and
+//! thresholds compare what they say.
 
 use std::path::Path;
 
@@ -21,8 +23,13 @@ pub const PROBE_UP: &str = "probe.up.weight";
 pub const PROBE_DOWN: &str = "probe.down.weight";
 /// Bias of the second layer, `[3]`.
 pub const PROBE_BIAS: &str = "probe.down.bias";
-/// The tensors that an MLP probe has to itself, kept in f32.
-pub(crate) const PROBE_TENSORS: [&str; 3] = [PROBE_UP, PROBE_DOWN, PROBE_BIAS];
+/// Rows of a probe after the draft layer, `[3, H]`.
+pub const PROBE_DRAFT: &str = "probe.weight";
+/// Bias of a probe after the draft layer, `[3]`.
+pub const PROBE_DRAFT_BIAS: &str = "probe.bias";
+/// All tensors that a probe may have beside a plain `fc.weight`; they are kept in f32.
+pub(crate) const PROBE_TENSORS: [&str; 5] =
+    [PROBE_UP, PROBE_DOWN, PROBE_BIAS, PROBE_DRAFT, PROBE_DRAFT_BIAS];
 /// Widest MLP that is read: more is a broken file.
 const WIDEST: usize = 1 << 16;
 
@@ -51,32 +58,49 @@ pub enum Probe {
         /// `[3]`.
         bias: [f32; PROBE_ROWS],
     },
+    /// `weight · x + bias` over normed draft outputs.
+    Draft {
+        /// `[3, H]`.
+        weight: Vec<f32>,
+        /// `[3]`.
+        bias: [f32; PROBE_ROWS],
+    },
 }
 
 impl Probe {
-    /// The MLP of a head, if it has one, for states of width `width` = 3 H_t.
+    /// The probe that a head has beside its `fc.weight`, if any: an MLP for states of width `width` =
+    /// 3 H_t, or rows for a draft layer of width `hidden`.
     ///
     /// # Errors
-    /// Tensors that do not fit together, or numbers that are not finite.
-    pub(crate) fn load_mlp(weights: &Weights, width: usize, dir: &Path) -> Result<Option<Self>> {
-        let Some(shape) = weights.shape(PROBE_UP) else { return Ok(None) };
-        let inner = shape.first().copied().unwrap_or(0);
-        let wrong = |tensor: &str, expected: Vec<usize>, found: Vec<usize>| {
-            let path = dir.join(HEAD_WEIGHTS);
-            Err(ModelError::TensorShape { path, tensor: tensor.to_owned(), expected, found })
-        };
-        if shape != [inner, width] || inner == 0 || inner > WIDEST {
-            return wrong(PROBE_UP, vec![inner.clamp(1, WIDEST), width], shape.to_vec());
+    /// Tensors that do not fit together, two probes at once, or numbers that are not finite.
+    pub(crate) fn load_beside(
+        weights: &Weights,
+        hidden: usize,
+        width: usize,
+        dir: &Path,
+    ) -> Result<Option<Self>> {
+        let mlp = weights.contains(PROBE_UP);
+        let draft = weights.contains(PROBE_DRAFT) || weights.contains(PROBE_DRAFT_BIAS);
+        if mlp && draft {
+            let problem = format!("it holds two signal probes, {PROBE_UP} and {PROBE_DRAFT}");
+            return Err(ModelError::BadFile { path: dir.join(HEAD_WEIGHTS), problem });
         }
-        let (found, down) = weights.f32(PROBE_DOWN)?;
-        if found != [PROBE_ROWS, inner] {
-            return wrong(PROBE_DOWN, vec![PROBE_ROWS, inner], found);
+        if mlp {
+            return Self::load_mlp(weights, width, dir).map(Some);
         }
-        let (found, bias) = weights.f32(PROBE_BIAS)?;
-        let Ok(bias) = <[f32; PROBE_ROWS]>::try_from(bias) else {
-            return wrong(PROBE_BIAS, vec![PROBE_ROWS], found);
-        };
-        Ok(Some(Self::Mlp { up: weights.f32(PROBE_UP)?.1, down, bias }))
+        if !draft {
+            return Ok(None);
+        }
+        let rows = tensor(weights, PROBE_DRAFT, &[PROBE_ROWS, hidden], dir)?;
+        Ok(Some(Self::Draft { weight: rows, bias: bias(weights, PROBE_DRAFT_BIAS, dir)? }))
+    }
+
+    fn load_mlp(weights: &Weights, width: usize, dir: &Path) -> Result<Self> {
+        let shape = weights.shape(PROBE_UP).unwrap_or_default();
+        let inner = shape.first().copied().unwrap_or(0).clamp(1, WIDEST);
+        let up = tensor(weights, PROBE_UP, &[inner, width], dir)?;
+        let down = tensor(weights, PROBE_DOWN, &[PROBE_ROWS, inner], dir)?;
+        Ok(Self::Mlp { up, down, bias: bias(weights, PROBE_BIAS, dir)? })
     }
 
     /// The probe of a head in memory, if it has one.
@@ -88,42 +112,92 @@ impl Probe {
             let bias = bias.data[..].try_into().ok()?;
             return Some(Self::Mlp { up: up.data.clone(), down: down.data.clone(), bias });
         }
+        if let (Some(weight), Some(bias)) = (tensor(PROBE_DRAFT), tensor(PROBE_DRAFT_BIAS)) {
+            let bias = bias.data[..].try_into().ok()?;
+            return Some(Self::Draft { weight: weight.data.clone(), bias });
+        }
         let fc = tensor("fc.weight")?;
         let plain = head.config.hidden_size * 3 * head.config.target_hidden();
         let rows = fc.data.get(plain..).filter(|rows| !rows.is_empty())?;
         Some(Self::Rows(rows.to_vec()))
     }
 
-    /// Its own tensors with their shapes: the layers of an MLP; none for rows, which lie in `fc.weight`.
+    /// Its own tensors with their shapes; none for rows, which lie in `fc.weight`.
     pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>, &[f32])> {
-        let Self::Mlp { up, down, bias } = self else { return Vec::new() };
-        let inner = down.len() / PROBE_ROWS;
-        vec![
-            (PROBE_UP, vec![inner, up.len() / inner.max(1)], up),
-            (PROBE_DOWN, vec![PROBE_ROWS, inner], down),
-            (PROBE_BIAS, vec![PROBE_ROWS], bias),
-        ]
+        match self {
+            Self::Rows(_) => Vec::new(),
+            Self::Mlp { up, down, bias } => {
+                let inner = down.len() / PROBE_ROWS;
+                vec![
+                    (PROBE_UP, vec![inner, up.len() / inner.max(1)], up),
+                    (PROBE_DOWN, vec![PROBE_ROWS, inner], down),
+                    (PROBE_BIAS, vec![PROBE_ROWS], bias),
+                ]
+            }
+            Self::Draft { weight, bias } => vec![
+                (PROBE_DRAFT, vec![PROBE_ROWS, weight.len() / PROBE_ROWS], weight),
+                (PROBE_DRAFT_BIAS, vec![PROBE_ROWS], bias),
+            ],
+        }
     }
 
-    /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining.
-    pub fn logits(&self, taps: &[f32]) -> [f32; PROBE_ROWS] {
+    /// Its form as `train --probe` names it: fc, mlp or draft.
+    pub fn kind(&self) -> &'static str {
         match self {
-            Self::Rows(rows) => each_row(rows, taps),
+            Self::Rows(_) => "fc",
+            Self::Mlp { .. } => "mlp",
+            Self::Draft { .. } => "draft",
+        }
+    }
+
+    /// Whether it reads normed draft outputs `[H]` instead of tapped states `[3 H_t]`.
+    pub fn reads_draft(&self) -> bool {
+        matches!(self, Self::Draft { .. })
+    }
+
+    /// Signal logits of what one token left behind, tapped states `[3 H_t]` or normed draft output
+    /// `[H]`: confidence, progress, remaining.
+    pub fn logits(&self, state: &[f32]) -> [f32; PROBE_ROWS] {
+        let biased = |logits: [f32; PROBE_ROWS], bias: &[f32; PROBE_ROWS]| {
+            std::array::from_fn(|i| logits[i] + bias[i])
+        };
+        match self {
+            Self::Rows(rows) => each_row(rows, state),
             Self::Mlp { up, down, bias } => {
-                let inner: Vec<f32> =
-                    up.chunks_exact(taps.len()).map(|row| silu(dot(row, taps))).collect();
-                let logits = each_row(down, &inner);
-                std::array::from_fn(|i| logits[i] + bias[i])
+                let rows = up.chunks_exact(state.len().max(1));
+                let inner: Vec<f32> = rows.map(|row| silu(dot(row, state))).collect();
+                biased(each_row(down, &inner), bias)
             }
+            Self::Draft { weight, bias } => biased(each_row(weight, state), bias),
         }
     }
 }
 
-/// Whether a head predicts signals: by three more rows of `fc.weight`, or by an MLP. `shape` gives the
-/// dimensions of its tensors by name.
+/// Whether a head predicts signals, in whichever form. `shape` gives the dimensions of its tensors by name.
 pub fn has_probe(config: &HeadConfig, shape: impl Fn(&str) -> Option<Vec<usize>>) -> bool {
     let rows = shape("fc.weight").and_then(|shape| shape.first().copied());
-    rows == Some(config.hidden_size + PROBE_ROWS) || shape(PROBE_UP).is_some()
+    rows == Some(config.hidden_size + PROBE_ROWS)
+        || shape(PROBE_UP).is_some()
+        || shape(PROBE_DRAFT).is_some()
+}
+
+/// A tensor that must have the shape `expected`.
+fn tensor(weights: &Weights, name: &str, expected: &[usize], dir: &Path) -> Result<Vec<f32>> {
+    let (found, data) = weights.f32(name)?;
+    if found == expected {
+        return Ok(data);
+    }
+    Err(ModelError::TensorShape {
+        path: dir.join(HEAD_WEIGHTS),
+        tensor: name.to_owned(),
+        expected: expected.to_vec(),
+        found,
+    })
+}
+
+fn bias(weights: &Weights, name: &str, dir: &Path) -> Result<[f32; PROBE_ROWS]> {
+    let bias = tensor(weights, name, &[PROBE_ROWS], dir)?;
+    Ok(std::array::from_fn(|i| bias[i]))
 }
 
 fn each_row(rows: &[f32], x: &[f32]) -> [f32; PROBE_ROWS] {
@@ -154,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_compute_what_their_formulas_say() {
+    fn all_forms_compute_what_their_formulas_say() {
         let taps = [1.0, -2.0];
         let rows = Probe::Rows(vec![1.0, 0.0, 0.0, 1.0, 3.0, 1.0]);
         assert_eq!(rows.logits(&taps), [1.0, -2.0, 1.0]);
@@ -165,5 +239,9 @@ mod tests {
             bias: [0.5, 1.5, 2.5],
         };
         assert_eq!(mlp.logits(&taps), [100.5, 1.5, -47.5]);
+        let weight = vec![1.0, 0.0, 0.0, 1.0, 3.0, 1.0];
+        let draft = Probe::Draft { weight, bias: [0.5, 1.5, 2.5] };
+        assert_eq!(draft.logits(&taps), [1.5, -0.5, 3.5]);
+        assert_eq!([&rows, &mlp, &draft].map(Probe::reads_draft), [false, false, true]);
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor};
-use specexit_model::probe::PROBE_ROWS;
+use specexit_model::probe::{PROBE_DRAFT, PROBE_DRAFT_BIAS, PROBE_ROWS};
 
 pub use server::{Fault, Habits, MockServer, SERVED, Script};
 
@@ -93,6 +93,21 @@ const TEMPLATE: &str = "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.conten
 /// The operating system's refusal to write.
 pub fn write_head(dir: &Path, seed: u64, draft_vocab: usize, probe: bool) -> io::Result<()> {
     let head = head_file(seed, draft_vocab, probe)?;
+    head.save(dir).map_err(io::Error::other)
+}
+
+/// As [`write_head`], with a probe that reads the draft layer's outputs.
+///
+/// # Errors
+/// The operating system's refusal to write.
+pub fn write_head_with_draft_probe(dir: &Path, seed: u64, draft_vocab: usize) -> io::Result<()> {
+    let mut head = head_file(seed, draft_vocab, false)?;
+    let mut noise = Noise(seed.wrapping_add(1));
+    let weight = noise.tensor(&[PROBE_ROWS, HIDDEN]);
+    let bias = (0..PROBE_ROWS).map(|_| 0.5 * noise.next()).collect();
+    let bias = HeadTensor { shape: vec![PROBE_ROWS], data: bias };
+    head.tensors
+        .extend([(PROBE_DRAFT, weight), (PROBE_DRAFT_BIAS, bias)].map(|(n, t)| (n.to_owned(), t)));
     head.save(dir).map_err(io::Error::other)
 }
 

@@ -226,6 +226,31 @@ impl<'a, S: TargetSource> Loader<'a, S> {
         self.distributions(&mut draft.targets.probs, hidden)
     }
 
+    /// Loads what the draft layer needs for its outputs at the labels of the sequences `indices`, and
+    /// these labels.
+    pub(crate) fn load_probed(&self, indices: &[usize], batch: &mut Batch) -> Result<()> {
+        let LabelLoader { examples, states: all, basis, kernels } = self.labelled;
+        let Batch { draft, labelled, states, .. } = batch;
+        draft.taps.clear();
+        draft.probed.clear();
+        draft.sequences.resize_with(indices.len(), DraftSequence::default);
+        labelled.clear();
+        let mut rows = 0;
+        for (&index, sequence) in indices.iter().zip(&mut draft.sequences) {
+            let example = &examples[index];
+            all.read(index, states)?;
+            draft.taps.extend_from_slice(&states.taps);
+            self.sequence(sequence, example, self.source.hidden_size());
+            // The row of position t - 1 has read token t; the prompt's last position is row 0.
+            let row = |position| rows + position - 1 - example.first();
+            draft.probed.extend(example.labels.iter().map(|labelled| row(labelled.position)));
+            labelled.labels.extend(example.labels.iter().map(|labelled| labelled.label));
+            rows += example.queries();
+        }
+        kernels.scale_columns(&mut draft.taps, &basis.inverse_rms);
+        Ok(())
+    }
+
     fn sequence(&self, to: &mut DraftSequence, example: &Example, width: usize) {
         let tokens = &example.tokens[..example.context() + 1];
         to.embeddings.resize(tokens.len() * width, 0.0);

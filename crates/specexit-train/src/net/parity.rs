@@ -6,7 +6,7 @@ use specexit_kernels::{Precision, RopeTable};
 use specexit_model::config::inverse_frequencies;
 use specexit_model::head_file::HeadFile;
 use specexit_model::{
-    DraftHead, DraftRows, DraftWorkspace, LogitRows, Model, ModelSource, Workspace,
+    DraftHead, DraftRows, DraftWorkspace, LogitRows, Model, ModelSource, Probe, Workspace,
 };
 use specexit_testkit as testkit;
 
@@ -42,10 +42,11 @@ fn training_and_inference_compute_the_same_logits_at_every_depth() {
     let source = ModelSource::Folder(folder.path().to_owned());
     let model = Model::load(&source, 1, Precision::F32).unwrap();
     let head_folder = folder.path().join("head");
-    testkit::write_head(&head_folder, 5, 190, true).unwrap();
+    testkit::write_head_with_draft_probe(&head_folder, 5, 190).unwrap();
     let head = DraftHead::load(&head_folder, &model.target).unwrap();
     let file = HeadFile::open(&head_folder).unwrap();
     let config = &file.config;
+    let probe = Probe::of_head(&file).unwrap();
     let shape = DraftShape {
         hidden: config.hidden_size,
         taps: 3 * config.target_hidden(),
@@ -80,6 +81,7 @@ fn training_and_inference_compute_the_same_logits_at_every_depth() {
             probs: vec![0.0; drafting * shape.vocab],
             argmax: vec![Some(0); drafting],
         },
+        probed: (0..drafting).collect(),
     };
     let inv_freq = inverse_frequencies(config.rope_theta, shape.head_dim);
     let rope = Arc::new(RopeTable::new(&inv_freq, 64));
@@ -87,7 +89,7 @@ fn training_and_inference_compute_the_same_logits_at_every_depth() {
     let [exact, rounded] = [Products::F32, Products::Bf16].map(|products| {
         let mut draft = Draft::new(&shape, Arc::clone(&rope), products, &kernels);
         draft.prepare(&params(&file, &shape)).unwrap();
-        draft.forward(&batch, STEPS).unwrap().logits
+        (draft.forward(&batch, STEPS).unwrap().logits, draft.probed(&batch).unwrap())
     });
 
     // Inference: read states 0..=t, then chain on with the true tokens.
@@ -111,13 +113,23 @@ fn training_and_inference_compute_the_same_logits_at_every_depth() {
                 };
                 head.forward(&mut [read], &mut workspace).unwrap();
                 for (trained, tolerance) in [(&exact, 1e-3), (&rounded, 6e-2)] {
-                    let ours = &trained[step][(starts[step] + i) * shape.vocab..];
+                    let ours = &trained.0[step][(starts[step] + i) * shape.vocab..];
                     for (a, b) in ours.iter().zip(workspace.logits(0)) {
                         let off = (a - b).abs();
                         assert!(off < tolerance, "sequence {s} from {t} depth {step}: {a} {b}");
                     }
                 }
                 residual = workspace.hidden(next.len() - 1).to_vec();
+                let said = head.draft_signal_logits(&residual).unwrap();
+                for (trained, tolerance) in [(&exact, 1e-3), (&rounded, 6e-2)] {
+                    if step > 0 {
+                        break;
+                    }
+                    let ours = probe.logits(&trained.1[(starts[0] + i) * width..][..width]);
+                    for (a, b) in ours.iter().zip(said) {
+                        assert!((a - b).abs() < tolerance, "sequence {s} from {t}: {a} {b}");
+                    }
+                }
                 next = vec![tokens[t + 2 + step]];
             }
         }

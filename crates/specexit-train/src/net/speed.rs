@@ -52,6 +52,7 @@ fn speed_of_a_step() {
         taps: numbers(3, rows * shape.taps),
         sequences: vec![sequence; sequences],
         targets: Targets { probs, argmax: vec![Some(0); positions] },
+        probed: Vec::new(),
     };
     let start = TargetStart { lm_head: &[], final_rms: &[], inverse_rms: &[] };
     let mut params = fresh_params(&shape, Init::Random, &start, 1);

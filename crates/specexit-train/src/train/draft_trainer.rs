@@ -12,8 +12,9 @@ use super::schedule::Schedule;
 use crate::data::batches::{Batch, LabelBatch, Loader};
 use crate::data::source::TargetSource;
 use crate::error::Result;
-use crate::net::draft::{Draft, Drafted};
+use crate::net::draft::{Draft, DraftTensor, Drafted};
 use crate::net::params::{AdamW, EPS, Param, update_all};
+use crate::net::probe::{Basis, Moments};
 
 /// File of the best draft layer so far.
 pub(crate) const BEST_DRAFT: &str = "best-draft.safetensors";
@@ -33,6 +34,10 @@ pub(crate) struct DraftTrainer<'a, S> {
     batch: Batch,
     /// When the best values so far were measured.
     pub(crate) best: Option<Best>,
+    /// Sequences that train the probe.
+    train: &'a [usize],
+    /// Coordinates of the finished layer's outputs, each followed by 1; absent until it is finished.
+    outputs: Option<Basis>,
 }
 
 /// A step between its backward and its update.
@@ -53,10 +58,24 @@ impl<'a, S: TargetSource> DraftTrainer<'a, S> {
         updates: u64,
         draft: Draft,
         params: Vec<Param>,
+        train: &'a [usize],
     ) -> Self {
         let grads = params.iter().map(|p| vec![0.0; p.value.len()]).collect();
         let batch = Batch::default();
-        Self { options, loader, kernels, updates, draft, params, grads, batch, best: None }
+        let (best, outputs) = (None, None);
+        Self {
+            options,
+            loader,
+            kernels,
+            updates,
+            draft,
+            params,
+            grads,
+            batch,
+            best,
+            train,
+            outputs,
+        }
     }
 
     /// What the probe reads in the step last loaded.
@@ -120,6 +139,48 @@ impl<'a, S: TargetSource> DraftTrainer<'a, S> {
             self.best = Some(Best { loss: Exact(loss), step: at.step });
         }
         Ok(())
+    }
+
+    /// Loads the finished layer's outputs at the labels of the sequences `indices`, in the probe's
+    /// coordinates, and the labels.
+    pub(crate) fn load_outputs(&mut self, indices: &[usize], to: &mut LabelBatch) -> Result<()> {
+        let basis = self.finished()?;
+        let outputs = self.outputs(indices)?;
+        to.labels.clone_from(&self.batch.labelled.labels);
+        to.coordinates.clear();
+        basis.coordinates(self.kernels, &mut to.coordinates, &outputs);
+        self.outputs = Some(basis);
+        Ok(())
+    }
+
+    /// Puts the layer in place that the head will have, unless it is there, and says in which
+    /// coordinates a probe reads it. After an interruption it finds the same.
+    pub(crate) fn finished(&mut self) -> Result<Basis> {
+        if let Some(basis) = self.outputs.take() {
+            return Ok(basis);
+        }
+        if self.best.is_some() {
+            self.take_best(&self.options.out)?;
+        }
+        self.draft.prepare(&self.params)?;
+        let mut moments = Moments::new(self.width() + 1);
+        for &index in self.train {
+            moments.add(&self.outputs(&[index])?);
+        }
+        Ok(moments.basis())
+    }
+
+    /// The layer's normed outputs at the labels of the sequences `indices`, each followed by 1: the
+    /// coordinate of a bias, `[labels, H + 1]`.
+    fn outputs(&mut self, indices: &[usize]) -> Result<Vec<f32>> {
+        self.loader.load_probed(indices, &mut self.batch)?;
+        let outputs = self.draft.probed(&self.batch.draft)?;
+        Ok(outputs.chunks_exact(self.width()).flat_map(|row| [row, &[1.0]].concat()).collect())
+    }
+
+    /// Width H of the layer.
+    fn width(&self) -> usize {
+        self.params[DraftTensor::Norm as usize].value.len()
     }
 
     /// Puts the best values in place of the last ones.

@@ -7,7 +7,7 @@ use specexit_model::config::inverse_frequencies;
 use specexit_model::head_file::HeadConfig;
 
 use super::draft_trainer::DraftTrainer;
-use super::export::head_file;
+use super::export::{folded, head_file};
 use super::options::TrainOptions;
 use super::probe_trainer::ProbeTrainer;
 use super::report::HeadSizes;
@@ -23,6 +23,7 @@ use crate::error::{Result, TrainError};
 use crate::net::draft::{Draft, DraftShape};
 use crate::net::init::{TargetStart, fresh_params};
 use crate::net::params::Param;
+use crate::net::probe::ProbeKind;
 use crate::ops::all_cores;
 use crate::progress::Progress;
 use crate::provenance::derived_seed;
@@ -38,7 +39,9 @@ pub(crate) fn run<S: TargetSource>(
 ) -> Result<TrainSummary> {
     let Prepared { options, facts, examples, train, held_out, .. } = data;
     let width = source.hidden_size();
-    let probe = data.fresh_probe(3 * width)?;
+    // A probe after the draft layer reads its outputs, each followed by 1.
+    let after = options.probe == ProbeKind::Draft;
+    let probe = data.fresh_probe(if after { width + 1 } else { 3 * width })?;
     let run = data.open_run(None)?;
     let Some(states) = data.states(source, Content::Whole, progress)? else {
         return Ok(data.unfinished(0, 0));
@@ -74,8 +77,9 @@ pub(crate) fn run<S: TargetSource>(
     let loader = Loader::new(&labelled, source, &vocabulary, &rows, options.products)?;
     let plan = Plan::new(options, examples, train);
     let joint = plan.joint_steps();
-    let draft = DraftTrainer::new(options, &loader, &kernels, joint, draft, params);
-    let probe = ProbeTrainer::new(options, &kernels, plan.total(), probe);
+    let draft = DraftTrainer::new(options, &loader, &kernels, joint, draft, params, train);
+    let begins = if after { joint } else { 0 };
+    let probe = ProbeTrainer::new(options, &kernels, begins..plan.total(), probe);
     let parts = (&train[..], &held_out[..]);
     let mut trainer = Trainer::new(options, run, parts, &labelled, plan, Some(draft), probe);
     trainer.resume()?;
@@ -90,9 +94,13 @@ pub(crate) fn run<S: TargetSource>(
         ..data.report()
     };
     let config = head_config(data, &shape, source.vocab_size(), &report);
+    let basis = match &mut trainer.draft {
+        Some(draft) if after => draft.finished()?,
+        _ => means.basis.clone(),
+    };
+    let probe = folded(&trainer.probe.probe, &basis);
     let params: &[Param] = trainer.draft.as_ref().map_or(&[], |draft| &draft.params);
-    let probe = &trainer.probe.probe;
-    head_file(config, &shape, params, probe, &means.basis, &vocabulary)
+    head_file(config, params, &probe, &means.basis.inverse_rms, &vocabulary)
         .save(&options.out.join(HEAD_FOLDER))?;
     let sizes = HeadSizes {
         hidden_size: shape.hidden,

@@ -32,13 +32,15 @@ pub struct StepMetrics {
     /// Share of positions at each depth where the draft's choice is the target's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agreement_per_depth: Vec<f64>,
-    /// Losses of confidence, progress, remaining.
-    pub signal_losses: [f64; 3],
+    /// Losses of confidence, progress, remaining; absent while a probe waits for the draft layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_losses: Option<[f64; 3]>,
     /// Weights λ of these losses.
-    pub lambda: [f64; 3],
-    /// Learning rate of the draft layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<[f64; 3]>,
+    /// Learning rate of the draft layer; 0 in passes with the probe alone.
     pub lr: f64,
-    /// Learning rate of the probe.
+    /// Learning rate of the probe; 0 while it waits.
     pub probe_lr: f64,
     /// Gradient norm of the draft layer before clipping.
     pub grad_norm: f64,

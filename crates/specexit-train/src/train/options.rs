@@ -249,6 +249,10 @@ impl TrainOptions {
         if self.probe_width.is_some() && self.probe != ProbeKind::Mlp {
             return Err(TrainError::option("probe_width", "is that of an MLP; set probe = mlp"));
         }
+        if self.probe == ProbeKind::Draft && self.probe_epochs == 0 {
+            let problem = "= 0: a probe after the draft layer is trained once the layer is";
+            return Err(TrainError::option("probe_epochs", problem));
+        }
         positive("lr", self.lr)?;
         positive("probe_lr", self.probe_lr)?;
         positive("clip_norm", self.clip_norm)?;
@@ -289,6 +293,11 @@ impl TrainOptions {
         } else if self.epochs == 0 && self.probe_epochs == 0 {
             return Err(TrainError::option("epochs", "and probe_epochs are 0: nothing to train"));
         }
+        if self.loss_weights == LossWeights::W1 && self.probe_is_alone() {
+            let problem = "w1 needs a token loss beside the signals', which neither signals_only nor \
+                           probe = draft has; use w2";
+            return Err(TrainError::option("loss_weights", problem));
+        }
         if self.patience == Some(0) {
             return Err(TrainError::option("patience", "= 0; leave it out to make all passes"));
         }
@@ -313,9 +322,9 @@ impl TrainOptions {
                 "is about the draft layer, which signals_only leaves as it is; leave it out";
             return Err(TrainError::option(option, problem));
         }
-        if self.loss_weights == LossWeights::W1 {
-            let problem = "w1 needs a token loss, which signals_only has not; use w2";
-            return Err(TrainError::option("loss_weights", problem));
+        if self.probe == ProbeKind::Draft {
+            let problem = "= draft reads outputs of the layer, which signals_only does not run";
+            return Err(TrainError::option("probe", problem));
         }
         if self.probe_epochs == 0 {
             return Err(TrainError::option("probe_epochs", "= 0: nothing to train"));
@@ -328,10 +337,15 @@ impl TrainOptions {
         if self.signals_only.is_some() { 0 } else { self.epochs }
     }
 
+    /// Whether the probe is never trained in the same step as the draft layer.
+    fn probe_is_alone(&self) -> bool {
+        self.signals_only.is_some() || self.probe == ProbeKind::Draft
+    }
+
     /// The loss weights, with `dynamic` spelled out.
     pub(crate) fn weights(&self) -> LossWeights {
         match self.loss_weights {
-            LossWeights::Dynamic if self.signals_only.is_some() => LossWeights::W2,
+            LossWeights::Dynamic if self.probe_is_alone() => LossWeights::W2,
             LossWeights::Dynamic => LossWeights::W1,
             chosen => chosen,
         }
@@ -398,11 +412,18 @@ mod tests {
             (TrainOptions { sequences: Sequences::Shortened, ..a() }, "sequences is about"),
             (TrainOptions { loss_weights: LossWeights::W1, ..a() }, "loss_weights w1 needs"),
             (TrainOptions { probe_epochs: 0, ..a() }, "probe_epochs = 0"),
+            (TrainOptions { probe: ProbeKind::Draft, ..a() }, "probe = draft"),
         ] {
             let error = error(options);
             assert!(error.starts_with(name), "{error}");
         }
         assert_eq!(alone.weights(), LossWeights::W2);
+        let after = || TrainOptions { probe: ProbeKind::Draft, ..TrainOptions::default() };
+        assert_eq!(after().weights(), LossWeights::W2);
+        let w1 = TrainOptions { loss_weights: LossWeights::W1, ..after() };
+        assert!(error(w1).starts_with("loss_weights w1 needs"));
+        let none = TrainOptions { probe_epochs: 0, ..after() };
+        assert!(error(none).starts_with("probe_epochs = 0"));
         assert_eq!(TrainOptions::default().weights(), LossWeights::W1);
     }
 }

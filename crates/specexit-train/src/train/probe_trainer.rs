@@ -1,5 +1,7 @@
 //! The probe in training: the same beside a draft layer and alone.
 
+use std::ops::Range;
+
 use specexit_kernels::Kernels;
 
 use super::checkpoint::{At, Best, Exact};
@@ -7,8 +9,8 @@ use super::evaluate::{Readings, SignalQuality};
 use super::metrics::StepMetrics;
 use super::options::{LossWeights, TrainOptions};
 use super::schedule::Schedule;
-use crate::data::batches::{LabelBatch, LabelLoader};
-use crate::data::source::TargetSource;
+use crate::data::batches::LabelBatch;
+use crate::data::examples::Example;
 use crate::error::Result;
 use crate::net::params::{AdamW, EPS, Param, update_all};
 use crate::net::probe::{Probe, SIGNAL_NAMES, SIGNALS};
@@ -22,8 +24,8 @@ const LAMBDA_RANGE: (f64, f64) = (1e-3, 1e3);
 pub(crate) struct ProbeTrainer<'a> {
     options: &'a TrainOptions,
     kernels: &'a Kernels,
-    /// Steps of the whole run, all of which train the probe.
-    updates: u64,
+    /// Steps of the run that train the probe: all, or those from the one where it begins.
+    steps: Range<u64>,
     pub(crate) probe: Probe,
     /// Values of the best probe so far.
     pub(crate) best: Probe,
@@ -34,15 +36,15 @@ pub(crate) struct ProbeTrainer<'a> {
 }
 
 impl<'a> ProbeTrainer<'a> {
-    /// A fresh `probe`, to be trained in `updates` steps.
+    /// A fresh `probe`, to be trained in these steps of the run.
     pub(crate) fn new(
         options: &'a TrainOptions,
         kernels: &'a Kernels,
-        updates: u64,
+        steps: Range<u64>,
         probe: Probe,
     ) -> Self {
         let best = probe.clone();
-        Self { options, kernels, updates, probe, best, best_steps: [None; SIGNALS], lambda: None }
+        Self { options, kernels, steps, probe, best, best_steps: [None; SIGNALS], lambda: None }
     }
 
     /// One update; `token_norm` is the gradient norm of `fc` under the token loss, if there is one.
@@ -67,35 +69,44 @@ impl<'a> ProbeTrainer<'a> {
             peak: o.probe_lr,
             last: o.final_lr,
             warmup: o.warmup,
-            updates: self.updates,
+            updates: self.steps.end - self.steps.start,
         };
+        let done = at.step - self.steps.start;
         let adam = AdamW {
-            lr: schedule.rate(at.step),
+            lr: schedule.rate(done),
             beta1: o.beta1,
             beta2: o.beta2,
             eps: EPS,
             weight_decay: o.probe_weight_decay,
-            update: at.step + 1,
+            update: done + 1,
         };
         let norms = (grad_norm, o.probe_clip_norm);
         update_all(self.kernels, &mut self.probe.params, &grads, norms, &adam);
         self.lambda = Some(lambda);
         Ok(StepMetrics {
-            signal_losses: losses,
-            lambda,
+            signal_losses: Some(losses),
+            lambda: Some(lambda),
             probe_lr: adam.lr,
             probe_grad_norm: grad_norm,
             ..StepMetrics::default()
         })
     }
 
-    /// Keeps what is best so far, measured after step `step`; the tensors to be saved.
+    /// The step of the run in which its training begins.
+    pub(crate) fn begins(&self) -> u64 {
+        self.steps.start
+    }
+
+    /// Keeps what is best so far, measured after step `step`, if it was measured at all; the tensors to be
+    /// saved.
     pub(crate) fn keep_best(&mut self, quality: &[SignalQuality], step: u64) -> Vec<&Param> {
         let losses: Vec<f64> = quality.iter().map(|signal| signal.loss).collect();
-        let before = self.best_steps.map(|best| best.map(|best| best.loss.0));
-        let better = self.best.keep_best(&self.probe, &losses, before);
-        for i in (0..SIGNALS).filter(|&i| better[i]) {
-            self.best_steps[i] = Some(Best { loss: Exact(losses[i]), step });
+        if losses.len() == SIGNALS {
+            let before = self.best_steps.map(|best| best.map(|best| best.loss.0));
+            let better = self.best.keep_best(&self.probe, &losses, before);
+            for i in (0..SIGNALS).filter(|&i| better[i]) {
+                self.best_steps[i] = Some(Best { loss: Exact(losses[i]), step });
+            }
         }
         self.best.params.iter().collect()
     }
@@ -105,19 +116,21 @@ impl<'a> ProbeTrainer<'a> {
         self.probe.take_values(&self.best);
     }
 
-    /// Quality of the probe as it is on the sequences `indices`; `plots` adds what a page shows of it.
-    pub(crate) fn measure<S: TargetSource>(
+    /// Quality of the probe as it is on the sequences `indices` of `examples`, whose labels `load` loads;
+    /// `plots` adds what a page shows of it.
+    pub(crate) fn measure(
         &self,
-        loader: &LabelLoader<'_, S>,
+        examples: &[Example],
         indices: &[usize],
         plots: bool,
+        mut load: impl FnMut(&[usize], &mut LabelBatch) -> Result<()>,
     ) -> Result<Vec<SignalQuality>> {
         let mut readings = Readings::default();
         let mut batch = LabelBatch::default();
         // One sequence at a time: the states of all may not fit into memory.
         for &index in indices {
-            loader.load(&[index], &mut batch)?;
-            let question = &loader.examples[index].question;
+            load(&[index], &mut batch)?;
+            let question = &examples[index].question;
             readings.add(self.kernels, question, &self.probe, &batch.coordinates, &batch.labels);
         }
         Ok(readings.quality(plots))

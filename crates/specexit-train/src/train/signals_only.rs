@@ -45,7 +45,7 @@ pub(crate) fn run<S: TargetSource>(
     let loader =
         LabelLoader { examples, states: &states, basis: &basis, kernels: Arc::clone(&kernels) };
     let plan = Plan::new(options, examples, train);
-    let probe = ProbeTrainer::new(options, &kernels, plan.total(), probe);
+    let probe = ProbeTrainer::new(options, &kernels, 0..plan.total(), probe);
     let parts = (&train[..], &held_out[..]);
     let mut trainer = Trainer::new(options, run, parts, &loader, plan, None, probe);
     trainer.resume()?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::checkpoint::{self, At, Exact, RunState};
 use super::draft_trainer::DraftTrainer;
-use super::evaluate::Quality;
+use super::evaluate::{Quality, SignalQuality};
 use super::metrics::{self, HeldOutMetrics, MetricsFile, StepMetrics};
 use super::options::TrainOptions;
 use super::probe_trainer::ProbeTrainer;
@@ -15,6 +15,7 @@ use crate::data::examples::Example;
 use crate::data::source::TargetSource;
 use crate::error::Result;
 use crate::net::params::Param;
+use crate::net::probe::ProbeKind;
 use crate::progress::Progress;
 
 /// Files of a run.
@@ -208,15 +209,33 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
             Some(draft) if epoch < self.plan.joint => {
                 let backward = draft.backward(indices, at)?;
                 // The probe first: should its loss fail, the draft layer is still as it was saved.
-                let mut record = self.probe.step(draft.labelled(), Some(backward.fc_norm), at)?;
+                let mut record = if self.options.probe == ProbeKind::Draft {
+                    StepMetrics::default()
+                } else {
+                    self.probe.step(draft.labelled(), Some(backward.fc_norm), at)?
+                };
                 draft.update(backward, at, &mut record);
                 Ok(record)
             }
             _ => {
-                self.loader.load(indices, &mut self.batch)?;
+                load_labelled(
+                    self.options,
+                    &mut self.draft,
+                    self.loader,
+                    indices,
+                    &mut self.batch,
+                )?;
                 self.probe.step(&self.batch, None, at)
             }
         }
+    }
+
+    /// Held-out quality of the probe as it is.
+    fn measure_signals(&mut self, plots: bool) -> Result<Vec<SignalQuality>> {
+        let Self { options, draft, loader, held_out, probe, .. } = self;
+        probe.measure(loader.examples, held_out, plots, |indices, batch| {
+            load_labelled(options, draft, loader, indices, batch)
+        })
     }
 
     /// Measures on the held-out questions and keeps what is best so far.
@@ -229,9 +248,11 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
         if self.held_out.is_empty() {
             return Ok(());
         }
+        let mut quality = Quality::default();
+        if self.step > self.probe.begins() {
+            quality.signals = self.measure_signals(false)?;
+        }
         let at = At { step: self.step, last: &self.last };
-        let signals = self.probe.measure(self.loader, self.held_out, false)?;
-        let mut quality = Quality { signals, ..Quality::default() };
         let steps = self.held_out_steps();
         if let Some(draft) = self.draft.as_mut().filter(|_| epoch < self.plan.joint) {
             quality.draft = draft.measure(&steps)?;
@@ -283,39 +304,54 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
             quality.draft = draft.measure(&steps)?;
         }
         self.probe.take_best();
-        quality.signals = self.probe.measure(self.loader, self.held_out, true)?;
+        quality.signals = self.measure_signals(true)?;
         Ok(quality)
+    }
+}
+
+/// Loads what the probe reads of the sequences `indices`: the target's states, or what the finished draft
+/// layer makes of them.
+fn load_labelled<S: TargetSource>(
+    options: &TrainOptions,
+    draft: &mut Option<DraftTrainer<'_, S>>,
+    loader: &LabelLoader<'_, S>,
+    indices: &[usize],
+    batch: &mut LabelBatch,
+) -> Result<()> {
+    match draft {
+        Some(draft) if options.probe == ProbeKind::Draft => draft.load_outputs(indices, batch),
+        _ => loader.load(indices, batch),
     }
 }
 
 /// One step in a few words, for a progress bar.
 fn brief(record: &StepMetrics) -> String {
-    let [c, p, r] = record.signal_losses;
-    let signals = format!("signals {c:.3} {p:.3} {r:.3}");
-    match (record.token_loss, record.agreement_per_depth.first()) {
-        (Some(loss), Some(agreement)) => {
-            format!("loss {loss:.3}, top-1 {:.0} %, {signals}", 100.0 * agreement)
-        }
-        _ => signals,
+    let mut words = Vec::new();
+    if let (Some(loss), Some(agreement)) = (record.token_loss, record.agreement_per_depth.first()) {
+        words.push(format!("loss {loss:.3}, top-1 {:.0} %", 100.0 * agreement));
     }
+    if let Some([c, p, r]) = record.signal_losses {
+        words.push(format!("signals {c:.3} {p:.3} {r:.3}"));
+    }
+    words.join(", ")
 }
 
 /// One held-out measurement in a line.
 fn describe(epoch: usize, quality: &Quality) -> String {
-    let signals: Vec<String> =
-        quality.signals.iter().map(|s| format!("{} r {:.2}", s.signal, s.correlation)).collect();
-    let signals = signals.join(", ");
     let draft = &quality.draft;
-    match (draft.agreement_per_depth.first(), draft.tau_per_chain.last()) {
-        (Some(first), Some(tau)) => format!(
-            "epoch {}: held-out loss {:.3}, top-1 {:.1} %, tau {tau:.2} (chain of {}), {signals}",
-            epoch + 1,
-            draft.token_loss,
-            100.0 * first,
-            draft.tau_per_chain.len(),
-        ),
-        _ => format!("epoch {} (probe): {signals}", epoch + 1),
+    let mut words = Vec::new();
+    let mut kind = " (probe)";
+    if let (Some(first), Some(tau)) =
+        (draft.agreement_per_depth.first(), draft.tau_per_chain.last())
+    {
+        let (loss, first, chain) = (draft.token_loss, 100.0 * first, draft.tau_per_chain.len());
+        words.push(format!(
+            "held-out loss {loss:.3}, top-1 {first:.1} %, tau {tau:.2} (chain of {chain})"
+        ));
+        kind = "";
     }
+    words.extend(quality.signals.iter().map(|s| format!("{} r {:.2}", s.signal, s.correlation)));
+    format!("epoch {}{kind}: {}", epoch + 1, words.join(", "))
 }
 
 #[cfg(test)]

@@ -151,7 +151,8 @@ pub(crate) struct DraftArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signal probe")]
 pub(crate) struct ProbeArgs {
-    /// Three more rows of fc, as published, or a small MLP of its own: fc or mlp [default: fc]
+    /// Three more rows of fc, as published, a small MLP over the same states, or rows that read the
+    /// draft layer's output: fc, mlp or draft [default: fc]
     #[arg(long, value_name = "KIND", value_parser = word::<ProbeKind>)]
     pub(crate) probe: Option<ProbeKind>,
     /// Width of the MLP's hidden layer [default: 128]

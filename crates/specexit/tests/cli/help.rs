@@ -89,7 +89,8 @@ fn wrong_usage_is_one_sentence() {
                 "--loss-weights",
                 "w1",
             ],
-            "loss_weights w1 needs a token loss, which signals_only has not; use w2",
+            "loss_weights w1 needs a token loss beside the signals', which neither signals_only nor \
+             probe = draft has; use w2",
         ),
         (
             &["generate", "--model", "reference", "--head", "reference", "--method", "plain", "Hi"],

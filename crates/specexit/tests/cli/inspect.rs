@@ -26,8 +26,8 @@ fn heads() {
     insta::assert_snapshot!("inspect-plain-head", without_hashes(&text));
     let document = json(&["inspect", "--json", &f.head(true)]);
     assert_eq!(
-        (&document["kind"], &document["signal_probe"]),
-        (&"SpecExit head".into(), &true.into())
+        (&document["kind"], &document["signal_probe"], &document["probe_kind"]),
+        (&"SpecExit head".into(), &true.into(), &"fc".into())
     );
 }
 

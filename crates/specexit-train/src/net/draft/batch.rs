@@ -34,6 +34,8 @@ pub(crate) struct DraftBatch {
     /// For each sequence in turn, its `queries` rows: row i of a sequence is what the target says
     /// after position `first + 1 + i`. Row i of step k is compared with number i + k.
     pub(crate) targets: Targets,
+    /// Rows of step 0, ascending, whose normed outputs a probe reads; none for a probe of other states.
+    pub(crate) probed: Vec<usize>,
 }
 
 impl DraftBatch {

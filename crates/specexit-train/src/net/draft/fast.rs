@@ -225,6 +225,25 @@ impl Fast {
         if found.step_losses.is_empty() { Err(nothing_drafted()) } else { Ok(found) }
     }
 
+    /// See [`super::Draft::probed`].
+    pub(super) fn probed(&mut self, batch: &DraftBatch) -> Vec<f32> {
+        if batch.probed.is_empty() {
+            return Vec::new();
+        }
+        self.kernels.round_rows(&mut self.taps, &batch.taps, self.shape.taps);
+        self.step_forward(batch, 0);
+        let h = self.shape.hidden;
+        let outputs: Vec<f32> = match self.steps.first() {
+            Some(t) => {
+                batch.probed.iter().flat_map(|row| &t.output[row * h..][..h]).copied().collect()
+            }
+            None => Vec::new(),
+        };
+        let mut normed = vec![0.0; outputs.len()];
+        self.kernels.rms_norm(&mut normed, &outputs, &self.weights.norm, self.shape.eps);
+        normed
+    }
+
     /// The layer at one step.
     fn step_forward(&mut self, batch: &DraftBatch, step: usize) {
         let shape = self.attention();

@@ -150,6 +150,15 @@ impl Draft {
             Self::Fast(fast) => fast.forward(batch, steps),
         }
     }
+
+    /// Normed outputs of the batch's probed rows, `[probed, H]`, with the weights last prepared. Needs no
+    /// targets.
+    pub(crate) fn probed(&mut self, batch: &DraftBatch) -> Result<Vec<f32>> {
+        match self {
+            Self::Tape(tape) => tape.probed(batch),
+            Self::Fast(fast) => Ok(fast.probed(batch)),
+        }
+    }
 }
 
 /// What a batch without any row to draft from is answered with.

@@ -63,6 +63,17 @@ impl Weights {
     }
 }
 
+/// What the steps so far leave to the next one.
+struct Chain {
+    /// The fused states, then the output of the step before.
+    fed_back: Tensor,
+    keys: Vec<Tensor>,
+    values: Vec<Tensor>,
+    /// Where each step's keys begin among all.
+    bases: Vec<usize>,
+    next_key: usize,
+}
+
 /// The layer on the tape.
 pub(crate) struct Tape {
     shape: DraftShape,
@@ -112,11 +123,70 @@ impl Tape {
 
     /// See [`super::Draft::forward`].
     pub(super) fn forward(&self, batch: &DraftBatch, steps: usize) -> Result<Drafted> {
-        let weights = self
-            .frozen
-            .as_ref()
-            .ok_or_else(|| candle_core::Error::Msg("a forward without weights".to_owned()))?;
-        Ok(self.run(weights, batch, steps, 1.0)?.1)
+        Ok(self.run(self.frozen()?, batch, steps, 1.0)?.1)
+    }
+
+    /// See [`super::Draft::probed`].
+    pub(super) fn probed(&self, batch: &DraftBatch) -> Result<Vec<f32>> {
+        if batch.probed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let weights = self.frozen()?;
+        let mut chain = Chain::begin(&self.shape, weights, batch)?;
+        let hidden = self.step(weights, batch, 0, &mut chain)?;
+        let rows: Vec<u32> = batch.probed.iter().map(|&row| row as u32).collect();
+        let kept = hidden.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
+        rms_norm(&kept, &weights.norm, self.shape.eps)?.flatten_all()?.to_vec1()
+    }
+
+    fn frozen(&self) -> Result<&Weights> {
+        let missing = || candle_core::Error::Msg("a forward without weights".to_owned());
+        self.frozen.as_ref().ok_or_else(missing)
+    }
+
+    /// The layer at one step: its output, `[queries, H]`.
+    fn step(
+        &self,
+        w: &Weights,
+        batch: &DraftBatch,
+        step: usize,
+        chain: &mut Chain,
+    ) -> Result<Tensor> {
+        let (h, eps) = (self.shape.hidden, self.shape.eps);
+        // Step 0 needs keys of the whole context, later steps only of the rows that draft.
+        let kept = kept_rows(batch, step)?;
+        let fed_back = &chain.fed_back;
+        let source = if step == 0 { fed_back.clone() } else { fed_back.index_select(&kept, 0)? };
+        let mut embed = Vec::new();
+        batch.embeddings(&mut embed, step, h);
+        let height = embed.len() / h;
+        let embed = tensor(embed, (height, h))?;
+        let normed = rms_norm(&source, &w.hidden_norm, eps)?;
+        let input = Tensor::cat(&[rms_norm(&embed, &w.input_layernorm, eps)?, normed], 1)?;
+        chain.keys.push(w.k_proj.apply(&input)?);
+        chain.values.push(w.v_proj.apply(&input)?);
+        chain.bases.push(chain.next_key);
+        chain.next_key += height;
+        let (residual, query_input) = match step {
+            0 => (source.index_select(&kept, 0)?, input.index_select(&kept, 0)?),
+            _ => (source, input),
+        };
+
+        let q = w.q_proj.apply(&query_input)?;
+        let geometry = AttentionStep {
+            heads: self.shape.heads,
+            kv_heads: self.shape.kv_heads,
+            head_dim: self.shape.head_dim,
+            rope: Arc::clone(&self.rope),
+            step,
+            sequences: sequence_rows(batch, step, &chain.bases),
+        };
+        let (keys, values) = (Tensor::cat(&chain.keys, 0)?, Tensor::cat(&chain.values, 0)?);
+        let attended = attention(&q, &keys, &values, geometry)?;
+        let hidden = (residual + w.o_proj.apply(&attended)?)?;
+        let normed = rms_norm(&hidden, &w.post_attention_layernorm, eps)?;
+        let gated = silu_mul(&w.gate_proj.apply(&normed)?, &w.up_proj.apply(&normed)?)?;
+        hidden + w.down_proj.apply(&gated)?
     }
 
     /// The loss on the tape, and all that was found.
@@ -127,57 +197,19 @@ impl Tape {
         steps: usize,
         decay: f64,
     ) -> Result<(Tensor, Drafted)> {
-        let (h, eps) = (self.shape.hidden, self.shape.eps);
-        let taps = tensor(batch.taps.clone(), (batch.context(), self.shape.taps))?;
         let probs = Arc::new(batch.targets.probs.clone());
-        let mut fed_back = w.fc.apply(&taps)?;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let (mut bases, mut next_key) = (Vec::new(), 0);
+        let mut chain = Chain::begin(&self.shape, w, batch)?;
         let mut total: Option<Tensor> = None;
         let (mut step_losses, mut picks) = (Vec::new(), Vec::new());
         #[cfg(test)]
         let mut all_logits = Vec::new();
 
         for step in 0..steps {
-            let rows = batch.rows(step);
-            if rows == 0 {
+            if batch.rows(step) == 0 {
                 break;
             }
-            // Step 0 needs keys of the whole context, later steps only of the rows that draft.
-            let kept = kept_rows(batch, step)?;
-            let source =
-                if step == 0 { fed_back.clone() } else { fed_back.index_select(&kept, 0)? };
-            let mut embed = Vec::new();
-            batch.embeddings(&mut embed, step, h);
-            let height = embed.len() / h;
-            let embed = tensor(embed, (height, h))?;
-            let normed = rms_norm(&source, &w.hidden_norm, eps)?;
-            let input = Tensor::cat(&[rms_norm(&embed, &w.input_layernorm, eps)?, normed], 1)?;
-            keys.push(w.k_proj.apply(&input)?);
-            values.push(w.v_proj.apply(&input)?);
-            bases.push(next_key);
-            next_key += height;
-            let (residual, query_input) = match step {
-                0 => (source.index_select(&kept, 0)?, input.index_select(&kept, 0)?),
-                _ => (source, input),
-            };
-
-            let q = w.q_proj.apply(&query_input)?;
-            let geometry = AttentionStep {
-                heads: self.shape.heads,
-                kv_heads: self.shape.kv_heads,
-                head_dim: self.shape.head_dim,
-                rope: Arc::clone(&self.rope),
-                step,
-                sequences: sequence_rows(batch, step, &bases),
-            };
-            let attended =
-                attention(&q, &Tensor::cat(&keys, 0)?, &Tensor::cat(&values, 0)?, geometry)?;
-            let hidden = (residual + w.o_proj.apply(&attended)?)?;
-            let normed = rms_norm(&hidden, &w.post_attention_layernorm, eps)?;
-            let gated = silu_mul(&w.gate_proj.apply(&normed)?, &w.up_proj.apply(&normed)?)?;
-            let hidden = (hidden + w.down_proj.apply(&gated)?)?;
-            let logits = w.lm_head.apply(&rms_norm(&hidden, &w.norm, eps)?)?;
+            let hidden = self.step(w, batch, step, &mut chain)?;
+            let logits = w.lm_head.apply(&rms_norm(&hidden, &w.norm, self.shape.eps)?)?;
 
             let target_rows = batch.target_rows(step);
             let weights = batch.weights(&target_rows);
@@ -189,7 +221,7 @@ impl Tape {
                 Some(total) => (total + weighted)?,
                 None => weighted,
             });
-            fed_back = hidden;
+            chain.fed_back = hidden;
             #[cfg(test)]
             all_logits.push(logits.flatten_all()?.to_vec1()?);
         }
@@ -202,6 +234,15 @@ impl Tape {
             logits: all_logits,
         };
         Ok((loss, drafted))
+    }
+}
+
+impl Chain {
+    fn begin(shape: &DraftShape, w: &Weights, batch: &DraftBatch) -> Result<Self> {
+        let taps = tensor(batch.taps.clone(), (batch.context(), shape.taps))?;
+        let fed_back = w.fc.apply(&taps)?;
+        let (keys, values, bases) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { fed_back, keys, values, bases, next_key: 0 })
     }
 }
 

@@ -52,6 +52,8 @@ fn batch(shape: &DraftShape) -> DraftBatch {
         }
         batch.targets.probs.extend(probs);
     }
+    // The first and last row of a sequence, and some between.
+    batch.probed = vec![0, 3, 10, 11, 12, 40, 54];
     batch
 }
 
@@ -120,6 +122,27 @@ fn gradients_are_those_of_the_tape() {
         smaller.taps.truncate(smaller.context() * shape.taps);
         fast.prepare(&params(&shape)).unwrap();
         assert_eq!(fast.forward(&smaller, 6).unwrap().picks.len(), 6);
+    }
+}
+
+#[test]
+fn probed_rows_are_those_of_the_tape_and_need_neither_targets_nor_their_neighbours() {
+    let (shape, batch) = (shape(), batch(&shape()));
+    let probed = |products, batch: &DraftBatch| {
+        let mut draft = Draft::new(&shape, rope(), products, &all_cores());
+        draft.prepare(&params(&shape)).unwrap();
+        draft.probed(batch).unwrap()
+    };
+    let (tape, fast) = (probed(Products::F32, &batch), probed(Products::Bf16, &batch));
+    assert_eq!(tape.len(), 7 * shape.hidden);
+    assert!(relative(&fast, &tape) < 2e-2, "{}", relative(&fast, &tape));
+    for (products, all) in [(Products::F32, &tape), (Products::Bf16, &fast)] {
+        let mut other = DraftBatch { targets: Targets::default(), ..batch.clone() };
+        assert_eq!(&probed(products, &other), all);
+        other.probed = vec![12];
+        assert_eq!(probed(products, &other), all[4 * shape.hidden..5 * shape.hidden]);
+        other.probed.clear();
+        assert!(probed(products, &other).is_empty());
     }
 }
 

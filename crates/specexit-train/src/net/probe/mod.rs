@@ -1,10 +1,13 @@
-//! The signal probe: what reads the three signals off the target's tapped states.
+//! The signal probe: what reads the three signals off the target's tapped states, or off the draft
+//! layer's outputs.
 //!
 //! The probe shares no weight with the token loss, so its forward and backward are written out
 //! instead of going through the tape. Row order and activations are those of SpecExit's released
 //! code: confidence (sigmoid), progress (sigmoid), remaining (exp).
 //!
-//! It is trained in the coordinates of [`Basis`], which fold away when the head is written.
+//! It is trained in the coordinates of [`Basis`], which fold away when the head is written. Draft
+//! outputs are numbers to it, not a way back into the layer: drafting stays what the token loss made it,
+//! whatever the signals are worth, and a probe can be trained anew on a finished layer.
 
 mod basis;
 mod mlp;
@@ -32,6 +35,9 @@ pub enum ProbeKind {
     Fc,
     /// A network with one hidden layer beside a plain `fc`.
     Mlp,
+    /// Three rows with a bias after the draft layer: token t is read off the draft row that pairs the
+    /// state before it with it, and so depends on nothing after t.
+    Draft,
 }
 
 /// What a thinking token should signal; a NaN label is left out of the loss.
@@ -56,8 +62,8 @@ impl SignalLabel {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Probe {
     kind: ProbeKind,
-    /// Its tensors: the rows `[3, 3 H_t + 1]`, or the two layers of the MLP, `[M, 3 H_t + 1]` and
-    /// `[3, M + 1]`. The last column of each is that of a bias.
+    /// Its tensors: the rows `[3, 3 H_t + 1]` (`[3, H + 2]` after the draft layer), or the two layers of
+    /// the MLP, `[M, 3 H_t + 1]` and `[3, M + 1]`. The last column of each is that of a bias.
     pub(crate) params: Vec<Param>,
 }
 
@@ -86,7 +92,7 @@ impl Probe {
         seed: u64,
     ) -> Self {
         let params = match kind {
-            ProbeKind::Fc => vec![last_layer("probe", width, mean_remaining)],
+            ProbeKind::Fc | ProbeKind::Draft => vec![last_layer("probe", width, mean_remaining)],
             ProbeKind::Mlp => vec![
                 mlp::first_layer(width, hidden, seed),
                 last_layer("probe.down", hidden, mean_remaining),
@@ -100,10 +106,10 @@ impl Probe {
         self.kind
     }
 
-    /// Signal logits `[rows][3]` of coordinates `[rows, 3 H_t + 1]`.
+    /// Signal logits `[rows][3]` of coordinates `[rows, width + 1]`.
     pub(crate) fn logits(&self, kernels: &Kernels, coordinates: &[f32]) -> Vec<[f32; SIGNALS]> {
         match self.kind {
-            ProbeKind::Fc => rows::logits(kernels, &self.params[0], coordinates),
+            ProbeKind::Fc | ProbeKind::Draft => rows::logits(kernels, &self.params[0], coordinates),
             ProbeKind::Mlp => {
                 let hidden = mlp::forward(&self.params[0], coordinates);
                 rows::logits(kernels, &self.params[1], &hidden.out)
@@ -119,11 +125,11 @@ impl Probe {
         labels: &[SignalLabel],
     ) -> ProbeForward {
         let hidden = match self.kind {
-            ProbeKind::Fc => mlp::Hidden::default(),
+            ProbeKind::Fc | ProbeKind::Draft => mlp::Hidden::default(),
             ProbeKind::Mlp => mlp::forward(&self.params[0], coordinates),
         };
         let (last, inputs) = match self.kind {
-            ProbeKind::Fc => (&self.params[0], coordinates),
+            ProbeKind::Fc | ProbeKind::Draft => (&self.params[0], coordinates),
             ProbeKind::Mlp => (&self.params[1], &hidden.out[..]),
         };
         let (losses, derivatives) = mean_losses(&rows::logits(kernels, last, inputs), labels);
@@ -148,7 +154,7 @@ impl Probe {
             row.iter_mut().for_each(|g| *g = (f64::from(*g) * weight) as f32);
         }
         match self.kind {
-            ProbeKind::Fc => vec![forward.last],
+            ProbeKind::Fc | ProbeKind::Draft => vec![forward.last],
             ProbeKind::Mlp => {
                 for row in &mut forward.derivatives {
                     row.iter_mut().zip(lambda).for_each(|(d, weight)| *d *= weight);
@@ -171,7 +177,9 @@ impl Probe {
         best: [Option<f64>; SIGNALS],
     ) -> [bool; SIGNALS] {
         let better = match self.kind {
-            ProbeKind::Fc => std::array::from_fn(|i| best[i].is_none_or(|best| losses[i] < best)),
+            ProbeKind::Fc | ProbeKind::Draft => {
+                std::array::from_fn(|i| best[i].is_none_or(|best| losses[i] < best))
+            }
             ProbeKind::Mlp => {
                 // A signal without labels has no loss and no say.
                 let product = |of: &dyn Fn(usize) -> f64| -> f64 {
@@ -182,7 +190,7 @@ impl Probe {
             }
         };
         match self.kind {
-            ProbeKind::Fc => {
+            ProbeKind::Fc | ProbeKind::Draft => {
                 let width = self.params[0].shape[1];
                 for i in (0..SIGNALS).filter(|&i| better[i]) {
                     let row = i * width..(i + 1) * width;
@@ -323,7 +331,7 @@ mod tests {
 
     #[test]
     fn fresh_probes_say_the_usual() {
-        for kind in [ProbeKind::Fc, ProbeKind::Mlp] {
+        for kind in [ProbeKind::Fc, ProbeKind::Mlp, ProbeKind::Draft] {
             let probe = Probe::new(kind, 4, 6, 10.0, 1);
             // A bias reads the coordinate that is 1.
             for z in probe.logits(&kernels(), &[0.3, 1.0, -2.0, 0.1, 1.0]) {

@@ -60,8 +60,8 @@ impl Curves {
         curves.add("probe_lr", steps, |s| Some(s.probe_lr));
         curves.add("probe_grad_norm", steps, |s| Some(s.probe_grad_norm));
         for (i, signal) in SIGNAL_NAMES.iter().enumerate() {
-            curves.add(&format!("{signal}_loss"), steps, |s| Some(s.signal_losses[i]));
-            curves.add(&format!("lambda_{signal}"), steps, |s| Some(s.lambda[i]));
+            curves.add(&format!("{signal}_loss"), steps, |s| s.signal_losses.map(|l| l[i]));
+            curves.add(&format!("lambda_{signal}"), steps, |s| s.lambda.map(|l| l[i]));
         }
 
         let drafted = |m: &HeldOutMetrics| m.held_out.draft.positions > 0;

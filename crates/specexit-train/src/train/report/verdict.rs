@@ -314,7 +314,7 @@ mod tests {
             .map(|step| crate::train::StepMetrics {
                 step,
                 token_loss: Some(5.0),
-                signal_losses: [0.0, 1.0 / step as f64, 1.0],
+                signal_losses: Some([0.0, 1.0 / step as f64, 1.0]),
                 ..Default::default()
             })
             .collect();

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use specexit_model::Weights;
 use specexit_model::head_file::{HEAD_WEIGHTS, HeadFile};
+use specexit_model::{Probe, Weights};
 
 use super::model::describe_weights;
 
@@ -12,9 +12,11 @@ pub(super) fn describe(dir: &Path) -> anyhow::Result<Value> {
     let head = HeadFile::open(dir)?;
     let weights = Weights::open_safetensors_file(&dir.join(HEAD_WEIGHTS))?;
     let config = &head.config;
+    let probe = Probe::of_head(&head);
     Ok(json!({
-        "kind": if head.has_probe() { "SpecExit head" } else { "EAGLE-3 head" },
-        "signal_probe": head.has_probe(),
+        "kind": if probe.is_some() { "SpecExit head" } else { "EAGLE-3 head" },
+        "signal_probe": probe.is_some(),
+        "probe_kind": probe.map(|probe| probe.kind()),
         "hidden_size": config.hidden_size,
         "target_hidden_size": config.target_hidden(),
         "intermediate_size": config.intermediate_size,
