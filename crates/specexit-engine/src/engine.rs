@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use specexit_exit::{BoundaryRules, Markers, Phase, Profile, Thought, ThoughtConfig, Vocabulary};
+use specexit_exit::{
+    BoundaryRules, Markers, Phase, Profile, Signals, Thought, ThoughtConfig, TokenId, Vocabulary,
+};
 use specexit_model::{
     DraftHead, LogitRows, PREFILL_CHUNK, Target, TargetRows, Tokenizer, Workspace,
 };
@@ -15,7 +17,7 @@ use crate::prefix::Prefix;
 use crate::request::{Event, Finish, Method, Output, Request, RequestId};
 use crate::score::{Scored, score};
 use crate::sequence::Sequence;
-use crate::signals::probe;
+use crate::signals::{probe, read_signals};
 
 /// Drafted tokens per round that make sense; a longer chain is refused.
 const MAX_DRAFT_TOKENS: usize = 32;
@@ -224,6 +226,23 @@ impl Engine {
         Ok(scores)
     }
 
+    /// The signals that the head predicts after each of `tokens[from..]`, as a request that recorded them
+    /// would have: missing off the boundaries for a head that speaks at these only, of which `boundaries`
+    /// tells for each token, and after the last token, which no request ever reads.
+    ///
+    /// # Errors
+    /// A head without a signal probe, nothing before `from`, and as [`Target::forward`].
+    pub fn signals(
+        &mut self,
+        tokens: &[TokenId],
+        from: usize,
+        boundaries: &[bool],
+    ) -> Result<Vec<Signals>> {
+        let head = self.head.as_ref().filter(|head| head.has_probe());
+        let head = head.ok_or(EngineError::NoProbe)?;
+        read_signals(&self.target, head, tokens, from, boundaries, &mut self.workspace)
+    }
+
     fn check(&self, request: &Request) -> Result<()> {
         let bad = |what: &str| Err(EngineError::BadRequest { what: what.to_owned() });
         if request.prompt.is_empty() {
@@ -280,7 +299,11 @@ impl Engine {
         Ok(())
     }
 
-    fn admit(&mut self, id: RequestId, request: Request) -> Result<Sequence> {
+    /// The thought of `request` as it is before its first token.
+    ///
+    /// # Errors
+    /// Settings that no thought can have, or a closing text that the tokenizer cannot write.
+    pub fn thought(&mut self, request: &Request) -> Result<Thought> {
         let closing = match &request.closing_text {
             Some(text) => self.tokenizer.encode(text, false)?,
             None => Vec::new(),
@@ -304,7 +327,11 @@ impl Engine {
             markers: self.markers.clone(),
         };
         config.validate()?;
-        let thought = Thought::new(Arc::new(config), self.vocabulary(rules), request.phase);
+        Ok(Thought::new(Arc::new(config), self.vocabulary(rules), request.phase))
+    }
+
+    fn admit(&mut self, id: RequestId, request: Request) -> Result<Sequence> {
+        let thought = self.thought(&request)?;
         // Signals read off draft rows need these, drafting or not.
         let head = self.head.as_ref().filter(|head| {
             request.method.drafts() || (request.record_signals && head.probe_reads_draft())

@@ -188,3 +188,39 @@ fn reading_ahead_changes_no_draft() {
         }
     }
 }
+
+/// Reading a finished output anew gives the bits that its request recorded, with either kind of probe,
+/// over more tokens than one chunk has.
+#[test]
+fn signals_read_afterwards_are_those_that_were_recorded() {
+    let fixture = Fixture::new();
+    let long = [&prompts(20)[7][..], &[3; 180]].concat();
+    let mut spoken = 0;
+    for positions in [Positions::Dense, Positions::Boundaries] {
+        let after = fixture.head_with_draft_probe(2, &[3, 5, 7], positions);
+        for head in [after, fixture.head(4, 80, true)] {
+            let mut engine = fixture.engine(Some(head), 1);
+            for prompt in [&prompts(20)[7], &long] {
+                let asked = Request {
+                    method: Method::Eagle3,
+                    record_signals: true,
+                    ..request(prompt, 150)
+                };
+                let output = engine.run(asked.clone()).unwrap();
+                let (last, run) = output.token_ids.split_last().unwrap();
+                let mut boundaries = engine.thought(&asked).unwrap().boundaries(run, *last);
+                boundaries.push(false);
+                let tokens = [&prompt[..], &output.token_ids].concat();
+                let read = engine.signals(&tokens, prompt.len(), &boundaries).unwrap();
+                assert_eq!(
+                    read.iter().map(numbers).collect::<Vec<_>>(),
+                    output.signals.iter().map(numbers).collect::<Vec<_>>()
+                );
+                spoken += read.iter().filter(|s| !s.is_missing()).count();
+            }
+            let error = engine.signals(&[1, 2], 0, &[false; 2]).unwrap_err().to_string();
+            assert!(error.contains("something must precede them"), "{error}");
+        }
+    }
+    assert!(spoken > 4 * 149 + 20, "{spoken} with signals");
+}

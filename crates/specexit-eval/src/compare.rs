@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use specexit_answer::{AnswerKind, extract, matches_gold};
-use specexit_engine::{Engine, Output, Phase, TokenId};
+use specexit_answer::AnswerKind;
+use specexit_engine::{Engine, Phase, TokenId};
 use specexit_model::{Model, hash::Hasher};
 use specexit_train::Progress;
 
 use crate::comparison::{Comparison, Named};
 use crate::error::{EvalError, Result};
+use crate::grading::grade;
 use crate::machine::{Machine, today};
 use crate::method::{MethodSpec, check_methods};
 use crate::record::Record;
 use crate::records_file::{RECORDS_FORMAT, RECORDS_VERSION, RecordsFile};
 use crate::summary::{by_group, summarise};
-use crate::thought_text::answer_part;
 
 /// A question, ready to be asked.
 #[derive(Clone, Debug)]
@@ -147,26 +147,13 @@ fn answer(
     request.prompt.clone_from(&task.prompt);
     request.phase = task.phase;
     let output = engine.run(request)?;
-    let text = visible_text(model, engine, &output)?;
-    let given = answer_part(&text, task.phase, engine.markers());
-    let correct = matches_gold(given, &task.gold, kind) == Some(true);
-    let found = extract(given, kind).map(|answer| answer.text);
-    Ok(Record::new(&task.id, task.group.as_deref(), &method.name, &output, text, found, correct))
+    let graded = grade(model, engine.markers(), task, &output.token_ids, kind)?;
+    Ok(Record::new(&task.id, task.group.as_deref(), &method.name, &output, graded))
 }
 
-/// The generated text without special tokens, the markers of the thought excepted.
-fn visible_text(model: &Model, engine: &Engine, output: &Output) -> Result<String> {
-    let markers = engine.markers();
-    let shown = |id: &&TokenId| {
-        !model.tokenizer.is_special(**id)
-            || markers.open_ids.contains(id)
-            || markers.close_ids.contains(id)
-    };
-    let ids: Vec<TokenId> = output.token_ids.iter().filter(shown).copied().collect();
-    Ok(model.tokenizer.decode(&ids, false)?)
-}
-
-fn named(model: &Model) -> Named {
+/// What to call a model, and its identity.
+#[must_use]
+pub fn named(model: &Model) -> Named {
     Named { name: model.name.clone(), hash: model.hash.clone() }
 }
 
@@ -193,7 +180,8 @@ fn header(
 }
 
 /// Identity of the tasks: questions, prompts and gold answers.
-fn tasks_hash(tasks: &[Task]) -> String {
+#[must_use]
+pub fn tasks_hash(tasks: &[Task]) -> String {
     let mut hasher = Hasher::new();
     for task in tasks {
         hasher.text(&task.id);

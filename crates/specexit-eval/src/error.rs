@@ -73,6 +73,22 @@ pub enum EvalError {
         problem: String,
     },
 
+    /// A recording holds nothing about a place where a thought would end.
+    #[error(
+        "the recording of question {question} has no cut after {at} tokens; it was made for other \
+         boundaries or another model: record it anew"
+    )]
+    NoCut {
+        /// The question.
+        question: String,
+        /// Generated tokens before the exit.
+        at: usize,
+    },
+
+    /// From reading or writing the files of recordings.
+    #[error(transparent)]
+    File(Box<specexit_train::TrainError>),
+
     /// From the engine.
     #[error(transparent)]
     Engine(#[from] specexit_engine::EngineError),
@@ -80,6 +96,12 @@ pub enum EvalError {
     /// From the model.
     #[error(transparent)]
     Model(#[from] specexit_model::ModelError),
+}
+
+impl From<specexit_train::TrainError> for EvalError {
+    fn from(error: specexit_train::TrainError) -> Self {
+        Self::File(Box::new(error))
+    }
 }
 
 impl EvalError {

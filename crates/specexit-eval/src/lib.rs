@@ -4,21 +4,24 @@
 //! [`compare()`] runs the comparison and [`table()`] prints it; [`SpeedMeter`] measures decoding,
 //! and [`LlamaBench`] the same by llama.cpp.
 
+pub mod calibrate;
 mod compare;
 mod comparison;
 mod error;
+mod grading;
 mod llama_bench;
 mod machine;
 mod method;
 mod record;
 mod records_file;
+pub mod replay;
 mod speed;
 mod statistics;
 mod summary;
 mod table;
 mod thought_text;
 
-pub use compare::{CompareOptions, Subject, Task, compare};
+pub use compare::{CompareOptions, Subject, Task, compare, named, tasks_hash};
 pub use comparison::{Comparison, Named};
 pub use error::{EvalError, Result};
 pub use llama_bench::{LlamaBench, VsLlamaCpp};

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use specexit_engine::{Exit, Finish, Output};
 
+use crate::grading::Graded;
+
 /// One question answered by one method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -44,15 +46,14 @@ pub struct Record {
 impl Record {
     /// The record of an output.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         question: &str,
         group: Option<&str>,
         method: &str,
         output: &Output,
-        text: String,
-        answer: Option<String>,
-        correct: bool,
+        graded: Graded,
     ) -> Self {
+        let Graded { text, answer, correct } = graded;
         Self {
             question: question.to_owned(),
             group: group.map(str::to_owned),

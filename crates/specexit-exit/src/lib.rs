@@ -3,6 +3,7 @@
 //! Plain arithmetic on plain numbers; nothing here knows of tensors, models or files. A sequence's
 //! state is a [`Thought`]; the module [`thought`] explains how a decoding loop drives it.
 
+mod ahead;
 mod boundary;
 mod error;
 mod exit;
@@ -16,6 +17,7 @@ pub mod thought;
 mod thresholds;
 mod vocabulary;
 
+pub use ahead::Ahead;
 pub use boundary::{BoundaryRules, BoundaryTable};
 pub use error::{ParseError, SettingError};
 pub use exit::{Exit, ExitReason};

@@ -129,14 +129,14 @@ pub struct Verdict {
 /// The thought of one sequence. Only committed tokens change it; see the module's documentation.
 #[derive(Debug, Clone)]
 pub struct Thought {
-    config: Arc<ThoughtConfig>,
-    vocabulary: Arc<Vocabulary>,
-    span: Span,
+    pub(crate) config: Arc<ThoughtConfig>,
+    pub(crate) vocabulary: Arc<Vocabulary>,
+    pub(crate) span: Span,
     smoothers: Option<Smoothers>,
     /// Forced tokens that have been counted but not been fed yet.
     forced: Vec<TokenId>,
     /// The `next` of the last round: counted already when it comes back as `run[0]`.
-    root: Option<TokenId>,
+    pub(crate) root: Option<TokenId>,
     exit: Option<Exit>,
 }
 
@@ -294,23 +294,6 @@ impl Thought {
     #[must_use]
     pub fn config(&self) -> &ThoughtConfig {
         &self.config
-    }
-
-    /// Which tokens of a run that is not committed yet are thinking tokens with a boundary after them:
-    /// where [`Thought::commit`] may cut. For heads whose signals mean something only there.
-    #[must_use]
-    pub fn boundaries(&self, run: &[TokenId], next: TokenId) -> Vec<bool> {
-        let known = usize::from(self.root.is_some() && !run.is_empty());
-        let mut ahead = self.span.clone();
-        let following = run.iter().skip(1).copied().chain([next]);
-        let ends = run.iter().zip(following).enumerate().map(|(i, (&token, following))| {
-            if i >= known {
-                ahead.push(token, &self.config.markers, &self.vocabulary);
-            }
-            let connector = self.vocabulary.table().is_connector(following);
-            ahead.last.thinking && (ahead.last.boundary || connector)
-        });
-        ends.collect()
     }
 
     fn has_policy(&self, test: impl Fn(&Policy) -> bool) -> bool {

@@ -16,7 +16,7 @@ use specexit_model::hash::sha256_hex;
 use crate::error::{Result, TrainError};
 
 /// Reads the header and hands out the records one by one.
-pub(crate) struct Reader<R> {
+pub struct Reader<R> {
     path: PathBuf,
     lines: BufReader<File>,
     line: usize,
@@ -25,11 +25,7 @@ pub(crate) struct Reader<R> {
 
 impl<R: DeserializeOwned> Reader<R> {
     /// Opens a file and reads its header, which must say `format` and `version`.
-    pub(crate) fn open<H: DeserializeOwned>(
-        path: &Path,
-        format: &str,
-        version: u32,
-    ) -> Result<(H, Self)> {
+    pub fn open<H: DeserializeOwned>(path: &Path, format: &str, version: u32) -> Result<(H, Self)> {
         let file = File::open(path).map_err(TrainError::io("read", path))?;
         let mut reader = Self {
             path: path.to_owned(),
@@ -80,7 +76,7 @@ impl<R: DeserializeOwned> Iterator for Reader<R> {
 }
 
 /// Appends records, one whole line at a time.
-pub(crate) struct Appender {
+pub struct Appender {
     path: PathBuf,
     file: File,
 }
@@ -89,7 +85,7 @@ impl Appender {
     /// Opens or creates a file for `header`, calling `seen` with each record that is there already.
     ///
     /// An incomplete last line is cut off. The file stays locked against other writers.
-    pub(crate) fn open<H: Serialize, R: DeserializeOwned>(
+    pub fn open<H: Serialize, R: DeserializeOwned>(
         path: &Path,
         format: &str,
         version: u32,
@@ -138,8 +134,26 @@ impl Appender {
         Ok(Self { path: path.to_owned(), file })
     }
 
+    /// As [`Appender::open`]; also gives the records that are there already.
+    ///
+    /// # Errors
+    /// As [`Appender::open`].
+    pub fn resume<H: Serialize, R: DeserializeOwned>(
+        path: &Path,
+        format: &str,
+        version: u32,
+        header: &H,
+    ) -> Result<(Self, Vec<R>)> {
+        let mut records = Vec::new();
+        let file = Self::open(path, format, version, header, |record| {
+            records.push(record);
+            Ok(())
+        })?;
+        Ok((file, records))
+    }
+
     /// Writes one record; when this returns, the operating system has all of it.
-    pub(crate) fn append<R: Serialize>(&mut self, record: &R) -> Result<()> {
+    pub fn append<R: Serialize>(&mut self, record: &R) -> Result<()> {
         let mut line = serde_json::to_vec(record).map_err(|e| {
             TrainError::bad_file(&self.path, format!("a record cannot be written: {e}"))
         })?;

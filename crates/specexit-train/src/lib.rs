@@ -9,7 +9,7 @@ mod completer;
 mod data;
 mod endpoint;
 mod error;
-mod jsonl;
+pub mod jsonl;
 mod label;
 mod net;
 mod ops;
@@ -43,6 +43,7 @@ pub use pretrain::{
 pub use progress::{Bar, Progress, Silent};
 pub use provenance::{ModelId, PROGRAM};
 pub use questions::{Question, read_questions};
+pub use random::shuffle;
 pub use reasoner::{
     CHAT_TEMPLATE, DataRecipe, EOS, PAD, RECIPE_FILE, ReasonerCorpus, Recipe, THINK_END,
     THINK_START, tokenizer_files,

@@ -9,7 +9,7 @@ pub(crate) fn below(random: &mut ChaCha8Rng, count: usize) -> usize {
 }
 
 /// Puts the items into some order (Fisher and Yates).
-pub(crate) fn shuffle<T>(random: &mut ChaCha8Rng, items: &mut [T]) {
+pub fn shuffle<T>(random: &mut ChaCha8Rng, items: &mut [T]) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(random, i + 1));
     }

@@ -13,7 +13,7 @@ pub(crate) fn compare(args: high::Compare) -> anyhow::Result<()> {
     let mut engine = engine(&model, args.head.as_ref(), 1)?;
     let task = |question| task(&model, &engine, &args.style, question);
     let tasks = args.questions.iter().map(task).collect::<anyhow::Result<Vec<_>>>()?;
-    let head = args.head.as_ref().map(named).transpose()?;
+    let head = args.head.as_ref().map(named_head).transpose()?;
     let subject = Subject { model: &model, head };
     let options = CompareOptions { answer_kind: args.answer_kind, out: args.out };
     let mut progress = reporter();
@@ -22,7 +22,8 @@ pub(crate) fn compare(args: high::Compare) -> anyhow::Result<()> {
     if args.json { print_json(&comparison) } else { Ok(print(&table(&comparison))?) }
 }
 
-fn task(
+/// A question as it is put to the model.
+pub(super) fn task(
     model: &Model,
     engine: &Engine,
     style: &PromptStyle,
@@ -34,6 +35,7 @@ fn task(
     Ok(Task { id: question.id.clone(), prompt, phase, gold, group })
 }
 
-fn named(head: &HeadChoice) -> anyhow::Result<Named> {
+/// What to call a head, and its identity.
+pub(super) fn named_head(head: &HeadChoice) -> anyhow::Result<Named> {
     Ok(Named { name: head.name(), hash: head.hash()? })
 }

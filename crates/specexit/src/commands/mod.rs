@@ -1,6 +1,7 @@
 //! One function per subcommand.
 
 mod bench;
+mod calibrate;
 mod collect;
 mod compare;
 mod demo;
@@ -13,6 +14,7 @@ mod report;
 mod train;
 
 pub(crate) use bench::bench;
+pub(crate) use calibrate::calibrate;
 pub(crate) use collect::collect;
 pub(crate) use compare::compare;
 pub(crate) use demo::demo;

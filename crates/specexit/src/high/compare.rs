@@ -1,6 +1,6 @@
 //! What `compare` is to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use specexit_answer::AnswerKind;
 use specexit_engine::{Method, Request};
@@ -29,7 +29,7 @@ impl Compare {
         let model = ModelChoice::new(&args.model)?;
         let head = HeadChoice::new(&args.head, &model)?;
         let base = Request {
-            policy: Some(policy(&args.exit, head.as_ref())),
+            policy: Some(policy(&args.exit, head.as_ref())?),
             draft_tokens: args.draft_tokens.unwrap_or(4),
             ..base(&args.length, sampling(&args.sampling, false)?)?
         };
@@ -41,7 +41,7 @@ impl Compare {
         let head = head.filter(|head| head.counts(drafts));
         check_head(&methods, head.as_ref())?;
         check_flags(&args, &methods)?;
-        let questions = select(&args)?;
+        let questions = graded(&args.questions, args.offset, args.limit)?;
         Ok(Self {
             model,
             head,
@@ -85,23 +85,26 @@ fn check_flags(args: &low::Compare, methods: &[MethodSpec]) -> anyhow::Result<()
 }
 
 /// The questions asked for; each needs a known answer.
-fn select(args: &low::Compare) -> anyhow::Result<Vec<Question>> {
-    let all = read_questions(&args.questions)?;
+pub(super) fn graded(
+    file: &Path,
+    offset: usize,
+    limit: Option<usize>,
+) -> anyhow::Result<Vec<Question>> {
+    let all = read_questions(file)?;
     let count = all.len();
-    let limit = args.limit.unwrap_or(usize::MAX);
-    let chosen: Vec<Question> = all.into_iter().skip(args.offset).take(limit).collect();
+    let limit = limit.unwrap_or(usize::MAX);
+    let chosen: Vec<Question> = all.into_iter().skip(offset).take(limit).collect();
     if chosen.is_empty() {
         return usage(format!(
-            "--offset {} and --limit leave no question of the {count} in {}",
-            args.offset,
-            args.questions.display()
+            "--offset {offset} and --limit leave no question of the {count} in {}",
+            file.display()
         ));
     }
     if let Some(open) = chosen.iter().find(|q| q.gold.is_none()) {
         anyhow::bail!(
             "question {} in {} has no answer, so nothing can be compared with it",
             open.id,
-            args.questions.display()
+            file.display()
         );
     }
     Ok(chosen)

@@ -30,7 +30,12 @@ pub(crate) fn method(asked: Option<Method>, head: Option<&HeadChoice>) -> anyhow
 
 /// The policy that the exit flags describe; without a profile it starts from the head's own, where
 /// that has one.
-pub(crate) fn policy(args: &ExitArgs, head: Option<&HeadChoice>) -> Policy {
+///
+/// A risk at which no early exit is safe gives a policy that never exits.
+pub(crate) fn policy(args: &ExitArgs, head: Option<&HeadChoice>) -> anyhow::Result<Policy> {
+    if let (Some(risk), Some(head)) = (args.risk, head) {
+        return head.promised(risk);
+    }
     let own = head.and_then(|head| head.policy.clone());
     let mut policy = match (args.profile, own) {
         (None, Some(own)) => own,
@@ -48,7 +53,7 @@ pub(crate) fn policy(args: &ExitArgs, head: Option<&HeadChoice>) -> Policy {
     }
     policy.smoothing = args.smoothing.unwrap_or(policy.smoothing);
     policy.min_thinking_tokens = args.min_thinking_tokens.unwrap_or(policy.min_thinking_tokens);
-    policy
+    Ok(policy)
 }
 
 /// How tokens are drawn; filters of a distribution that is never drawn from are a mistake, and so
@@ -107,7 +112,7 @@ pub(crate) fn request(
     Ok(Request {
         method,
         draft_tokens: draft_tokens.unwrap_or(DRAFT_TOKENS),
-        policy: (method == Method::SpecExit).then(|| policy(exit, head)),
+        policy: (method == Method::SpecExit).then(|| policy(exit, head)).transpose()?,
         ..base(length, sampling)?
     })
 }

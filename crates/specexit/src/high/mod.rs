@@ -1,6 +1,7 @@
 //! What is meant: flags checked against each other and turned into what the libraries take.
 
 mod bench;
+mod calibrate;
 mod collect;
 mod compare;
 mod decoding;
@@ -15,6 +16,7 @@ mod prompt;
 mod train;
 
 pub(crate) use bench::Bench;
+pub(crate) use calibrate::Calibrate;
 pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
 pub(crate) use decoding::Decoding;

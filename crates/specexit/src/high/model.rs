@@ -1,9 +1,12 @@
 //! Which model and which head, and loading them.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use specexit_engine::{Engine, EngineOptions, Policy};
+use specexit_eval::calibrate::{CALIBRATION_FILE, Calibration};
+use specexit_exit::{Profile, Thresholds};
 use specexit_kernels::Precision;
 use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig};
 use specexit_model::probe::has_probe;
@@ -76,6 +79,8 @@ pub(crate) struct HeadChoice {
     /// When its signals end a thought, where the head says so.
     pub(crate) policy: Option<Policy>,
     allow_other_target: bool,
+    /// Hash of the model that a promise in use was made for.
+    promised_for: OnceCell<String>,
     /// It came with the model instead of being named: where nothing drafts, it is left alone.
     implied: bool,
 }
@@ -116,6 +121,7 @@ impl HeadChoice {
             source: HeadSource::Embedded(files),
             policy: Some(policy),
             allow_other_target,
+            promised_for: OnceCell::new(),
             implied: false,
         })
     }
@@ -138,7 +144,29 @@ impl HeadChoice {
             Err(error) => anyhow::bail!("cannot read {}: {error}", path.display()),
         };
         let source = HeadSource::Folder(dir.to_owned());
-        Ok(Self { source, has_probe, policy, allow_other_target, implied: false })
+        let promised_for = OnceCell::new();
+        Ok(Self { source, has_probe, policy, allow_other_target, promised_for, implied: false })
+    }
+
+    /// The policy that was calibrated for `risk`.
+    pub(crate) fn promised(&self, risk: f64) -> anyhow::Result<Policy> {
+        let path = self.path().join(CALIBRATION_FILE);
+        let text = match &self.source {
+            HeadSource::Folder(_) => match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => anyhow::bail!(
+                    "--risk needs a calibration, and {} is not there; run `specexit calibrate`",
+                    path.display()
+                ),
+                Err(error) => anyhow::bail!("cannot read {}: {error}", path.display()),
+            },
+            HeadSource::Embedded(files) => files.text(CALIBRATION_FILE)?.to_owned(),
+        };
+        let calibration = Calibration::parse(&text, &path)?;
+        let promise = calibration.promise(risk, &self.hash()?)?;
+        let _ = self.promised_for.set(calibration.model.hash.clone());
+        let never = || Policy { thresholds: Thresholds::OFF, ..Profile::Default.policy() };
+        Ok(promise.policy.clone().unwrap_or_else(never))
     }
 
     pub(crate) fn load(&self, model: &Model) -> anyhow::Result<DraftHead> {
@@ -161,6 +189,16 @@ impl HeadChoice {
                 short(&model.hash)
             );
         }
+        if let Some(calibrated) = self.promised_for.get().filter(|hash| **hash != model.hash) {
+            anyhow::bail!(
+                "--risk: the calibration of the head in {} is about another model ({}), and this is {} \
+                 ({}); calibrate the head on this one",
+                self.path().display(),
+                short(calibrated),
+                model.name,
+                short(&model.hash)
+            );
+        }
         Ok(head)
     }
 
@@ -178,7 +216,9 @@ impl HeadChoice {
     #[cfg(test)]
     pub(crate) fn for_tests(has_probe: bool) -> Self {
         let source = HeadSource::Folder("head".into());
-        Self { source, has_probe, policy: None, allow_other_target: false, implied: false }
+        let promised_for = OnceCell::new();
+        let (policy, allow_other_target) = (None, false);
+        Self { source, has_probe, policy, allow_other_target, promised_for, implied: false }
     }
 
     /// The folder that messages name.
@@ -186,6 +226,14 @@ impl HeadChoice {
         match &self.source {
             HeadSource::Folder(dir) => dir.clone(),
             HeadSource::Embedded(files) => files.path(),
+        }
+    }
+
+    /// Its folder; a head inside the program has none.
+    pub(crate) fn saved_in(&self) -> Option<&Path> {
+        match &self.source {
+            HeadSource::Folder(dir) => Some(dir),
+            HeadSource::Embedded(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What was typed: every command's flags, as clap reads them.
 
 mod bench;
+mod calibrate;
 mod collect;
 mod compare;
 mod demo;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::{Help, UsageError};
 
 pub(crate) use bench::Bench;
+pub(crate) use calibrate::Calibrate;
 pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
@@ -58,6 +60,7 @@ pub(crate) enum Command {
     Train(Train),
     Report(Report),
     Compare(Compare),
+    Calibrate(Calibrate),
     Inspect(Inspect),
     Bench(Bench),
     Problems(Problems),

@@ -139,6 +139,11 @@ pub(crate) struct ExitArgs {
     /// No exit by signals before this many thinking tokens
     #[arg(long, value_name = "N")]
     pub(crate) min_thinking_tokens: Option<usize>,
+    /// The setting calibrated for this risk: the share of right answers that may be lost
+    #[arg(long, value_name = "X", conflicts_with_all = [
+        "profile", "confidence", "progress", "remaining", "smoothing", "min_thinking_tokens",
+    ])]
+    pub(crate) risk: Option<f64>,
 }
 
 impl ExitArgs {
@@ -151,6 +156,7 @@ impl ExitArgs {
             ("--remaining", self.remaining.is_some()),
             ("--smoothing", self.smoothing.is_some()),
             ("--min-thinking-tokens", self.min_thinking_tokens.is_some()),
+            ("--risk", self.risk.is_some()),
         ]
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))

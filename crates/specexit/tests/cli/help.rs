@@ -3,9 +3,20 @@
 use crate::run::{failure, stdout};
 
 /// All commands; the empty one is the program itself.
-const COMMANDS: [&str; 12] = [
-    "", "generate", "collect", "label", "train", "report", "compare", "inspect", "bench",
-    "problems", "pretrain", "demo",
+const COMMANDS: [&str; 13] = [
+    "",
+    "generate",
+    "collect",
+    "label",
+    "train",
+    "report",
+    "compare",
+    "calibrate",
+    "inspect",
+    "bench",
+    "problems",
+    "pretrain",
+    "demo",
 ];
 
 #[test]

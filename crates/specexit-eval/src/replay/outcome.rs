@@ -1,0 +1,84 @@
+//! One policy on one recording.
+
+use specexit_engine::{Exit, Signals};
+use specexit_exit::{ExitReason, Policy, SmoothUnit, Thought};
+
+use super::recording::Recording;
+use crate::error::{EvalError, Result};
+
+/// What a policy would have made of a question.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Index among [`Recording::closed`] where the thought ends early; `None` where it does not.
+    pub cut: Option<usize>,
+    /// Tokens inside the thinking span.
+    pub thinking_tokens: usize,
+    /// All generated tokens.
+    pub total_tokens: usize,
+    /// Whether the answer is the right one.
+    pub correct: bool,
+}
+
+impl Outcome {
+    /// The outcome of an exit at a cut, or of none.
+    pub(crate) fn at(recording: &Recording, cut: Option<usize>) -> Self {
+        match cut.and_then(|cut| recording.closed.get(cut)) {
+            Some(closed) => Self {
+                cut,
+                thinking_tokens: closed.thinking_tokens,
+                total_tokens: closed.at + closed.token_ids.len(),
+                correct: closed.correct,
+            },
+            None => Self {
+                cut: None,
+                thinking_tokens: recording.thinking_tokens,
+                total_tokens: recording.token_ids.len(),
+                correct: recording.correct,
+            },
+        }
+    }
+}
+
+/// Whether a recording tells what `policy` would have done.
+///
+/// # Errors
+/// A policy whose outcome depends on how rounds fell.
+pub(crate) fn check(policy: &Policy) -> Result<()> {
+    if policy.unit == SmoothUnit::Token && policy.scan_all {
+        return Ok(());
+    }
+    Err(EvalError::Nothing(format!(
+        "profile {} decides round by round, and rounds are not recorded; only policies that decide \
+         token by token can be replayed",
+        policy.profile
+    )))
+}
+
+/// Asks the exit logic itself what it makes of a recording: `thought` is the thought of the request, with
+/// its policy, and `signals` those after each generated token.
+///
+/// # Errors
+/// A policy that decides by rounds, or an exit where the recording has no cut.
+pub fn replay(recording: &Recording, signals: &[Signals], mut thought: Thought) -> Result<Outcome> {
+    if let Some(policy) = &thought.config().policy {
+        check(policy)?;
+    }
+    let ids = &recording.token_ids;
+    let mut exit: Option<Exit> = None;
+    if let Some(&first) = ids.first() {
+        exit = thought.commit(&[], &[], first).force;
+    }
+    for (pair, signals) in ids.windows(2).zip(signals) {
+        if exit.is_some() {
+            break;
+        }
+        exit = thought.commit(&pair[..1], &[*signals], pair[1]).force;
+    }
+    let early = exit.filter(|exit| matches!(exit.reason, ExitReason::Signals | ExitReason::Random));
+    let Some(exit) = early else { return Ok(Outcome::at(recording, None)) };
+    let at = exit.token_index;
+    match recording.closed.iter().position(|closed| closed.at == at) {
+        Some(cut) => Ok(Outcome::at(recording, Some(cut))),
+        None => Err(EvalError::NoCut { question: recording.question.clone(), at }),
+    }
+}

@@ -1,0 +1,68 @@
+//! What is kept of a question.
+
+use serde::{Deserialize, Serialize};
+use specexit_engine::{Finish, Phase, TokenId};
+use specexit_exit::Ahead;
+
+/// The value of `format` in the header of a recordings file.
+pub const RECORDINGS_FORMAT: &str = "specexit-recordings";
+/// The version of that format.
+pub(crate) const RECORDINGS_VERSION: u32 = 1;
+
+/// The target's whole output to a question, and what it writes when its thought is closed early.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// The question's id.
+    pub question: String,
+    /// What kind of question it is, where its file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The whole prompt.
+    pub prompt_ids: Vec<TokenId>,
+    /// Where in a thought it ends.
+    pub phase: Phase,
+    /// Everything generated.
+    pub token_ids: Vec<TokenId>,
+    /// Why generation ended.
+    pub finish: Finish,
+    /// Tokens inside the thinking span.
+    pub thinking_tokens: usize,
+    /// The answer found, if there is one.
+    pub answer: Option<String>,
+    /// Whether it is the right one.
+    pub correct: bool,
+    /// The thought closed at each of its boundaries, in order.
+    pub closed: Vec<Closed>,
+}
+
+/// The outcome of closing the thought at a boundary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Generated tokens that stay.
+    pub at: usize,
+    /// Forced tokens and all that the target writes after them.
+    pub token_ids: Vec<TokenId>,
+    /// Tokens inside the thinking span, a closing sentence included.
+    pub thinking_tokens: usize,
+    /// Why generation ended.
+    pub finish: Finish,
+    /// The answer found, if there is one.
+    pub answer: Option<String>,
+    /// Whether it is the right one.
+    pub correct: bool,
+}
+
+impl Recording {
+    /// The whole output after the prompt.
+    #[must_use]
+    pub fn whole(&self) -> Vec<TokenId> {
+        [&self.prompt_ids[..], &self.token_ids].concat()
+    }
+
+    /// What each generated token is, given what `ahead` says of all but the last, which nothing follows.
+    pub(crate) fn each(mut ahead: Vec<Ahead>) -> Vec<Ahead> {
+        let thinking_tokens = ahead.last().map_or(0, |ahead| ahead.thinking_tokens);
+        ahead.push(Ahead { thinking: false, boundary: false, closing: false, thinking_tokens });
+        ahead
+    }
+}

@@ -1,0 +1,127 @@
+//! `calibrate`: a setting for the risk that a user accepts.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::json;
+use specexit_eval::calibrate::{
+    CALIBRATION_FILE, Calibration, Promise, calibrate as choose, check_splits, outcomes,
+};
+use specexit_eval::replay::{Point, Table, read_signals, record};
+use specexit_eval::{named, tasks_hash, today};
+
+use super::compare::{named_head, task};
+use crate::high::{self, engine};
+use crate::output::{print, print_json, reporter};
+
+/// Share of the questions that promises are made on when they are checked on the others.
+const HALF: f64 = 0.5;
+/// Files of the folder.
+const RECORDINGS: &str = "recordings.jsonl";
+const SIGNALS: &str = "signals.jsonl";
+
+pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
+    let model = args.model.load()?;
+    let mut engine = engine(&model, Some(&args.head), args.record.batch)?;
+    let of = |question| task(&model, &engine, &args.style, question);
+    let tasks = args.questions.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
+    let head = named_head(&args.head)?;
+
+    let mut progress = reporter();
+    let (options, recordings) = (&args.record, args.out.join(RECORDINGS));
+    let recordings = record(&mut engine, &model, &tasks, options, &recordings, progress.as_mut())?;
+    if recordings.len() < tasks.len() {
+        anyhow::bail!(
+            "interrupted after {} questions; repeat the command to go on",
+            recordings.len()
+        );
+    }
+    let (base, signals) = (&options.request, args.out.join(SIGNALS));
+    let signals = read_signals(&mut engine, &head, &recordings, base, &signals, progress.as_mut())?;
+    if signals.len() < tasks.len() {
+        anyhow::bail!("interrupted in reading signals; repeat the command to go on");
+    }
+    let table = Table::new(&mut engine, base, recordings, signals)?;
+    if let Some(splits) = args.splits {
+        return check(&args, &table, splits);
+    }
+    let found = choose(&table, &args.base, &args.risks, args.delta)?;
+
+    let full = table.recordings().map(|r| r.thinking_tokens as f64);
+    let mut calibration = Calibration::new(named(&model), head, today(), tasks_hash(&tasks));
+    calibration.questions = tasks.len();
+    calibration.right = table.recordings().filter(|r| r.correct).count();
+    calibration.full_thinking_tokens = full.sum::<f64>() / tasks.len() as f64;
+    calibration.delta = args.delta;
+    calibration.promises = found.promises;
+    calibration.save(&args.out.join(CALIBRATION_FILE))?;
+    if let Some(folder) = args.head.saved_in() {
+        calibration.save(&folder.join(CALIBRATION_FILE))?;
+    }
+    if args.json {
+        return print_json(&Printed { calibration, points: found.points });
+    }
+    Ok(print(&describe(&calibration))?)
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Printed {
+    calibration: Calibration,
+    points: Vec<Point>,
+}
+
+/// Calibrates on random halves and tells how the others did.
+fn check(args: &high::Calibrate, table: &Table, splits: usize) -> anyhow::Result<()> {
+    let (_, outcomes) = outcomes(table, &args.base)?;
+    let of = |&risk| check_splits(&outcomes, risk, args.delta, splits, HALF, 0);
+    let kept = args.risks.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        return print_json(&json!({"delta": args.delta, "splits": kept}));
+    }
+    let mut text = String::new();
+    for k in &kept {
+        let _ = writeln!(
+            text,
+            "risk {} %: more was lost in {} of {} splits ({:.1} %, allowed {} %); on average {:.2} % is \
+             lost and {:.1} % of the thinking left; no early exit in {} splits",
+            100.0 * k.risk,
+            k.broken.count,
+            k.broken.of,
+            100.0 * k.broken.rate,
+            100.0 * args.delta,
+            100.0 * k.lost,
+            100.0 * k.thinking_share,
+            k.none
+        );
+    }
+    Ok(print(&text)?)
+}
+
+/// The promises as sentences.
+fn describe(calibration: &Calibration) -> String {
+    let c = calibration;
+    let mut text = format!(
+        "{} questions, {} answered right after {:.1} thinking tokens on average\n",
+        c.questions, c.right, c.full_thinking_tokens
+    );
+    for Promise { risk, policy, lost, of, bound, thinking_share, .. } in &c.promises {
+        let (risk, share) = (100.0 * risk, 100.0 * thinking_share);
+        let _ = match policy {
+            Some(policy) => writeln!(
+                text,
+                "risk {risk} %: {share:.1} % of the thinking is left with thresholds {} and smoothing {}; \
+                 {lost} of {of} answers lost, at most {:.2} % with confidence {} %",
+                policy.thresholds,
+                policy.smoothing,
+                100.0 * bound,
+                100.0 * (1.0 - c.delta)
+            ),
+            None => writeln!(
+                text,
+                "risk {risk} %: no early exit could be shown to be that safe; thoughts are not cut"
+            ),
+        };
+    }
+    text
+}

@@ -1,0 +1,93 @@
+//! What `calibrate` is to do.
+
+use std::path::PathBuf;
+
+use specexit_engine::Request;
+use specexit_eval::calibrate::questions_needed;
+use specexit_eval::replay::RecordOptions;
+use specexit_exit::{Policy, Profile};
+use specexit_train::Question;
+
+use super::compare::graded;
+use super::{HeadChoice, ModelChoice, PromptStyle};
+use crate::failure::usage;
+use crate::low;
+
+/// One calibration.
+pub(crate) struct Calibrate {
+    pub(crate) model: ModelChoice,
+    pub(crate) head: HeadChoice,
+    pub(crate) questions: Vec<Question>,
+    pub(crate) style: PromptStyle,
+    pub(crate) record: RecordOptions,
+    /// Boundaries, and all else that is not chosen.
+    pub(crate) base: Policy,
+    /// From the smallest to the largest.
+    pub(crate) risks: Vec<f64>,
+    pub(crate) delta: f64,
+    /// Random halves to check promises on, instead of making them.
+    pub(crate) splits: Option<usize>,
+    pub(crate) out: PathBuf,
+    pub(crate) json: bool,
+}
+
+impl Calibrate {
+    pub(crate) fn new(args: low::Calibrate) -> anyhow::Result<Self> {
+        let model = ModelChoice::new(&args.model)?;
+        let Some(head) = HeadChoice::new(&args.head, &model)? else {
+            return usage("a setting is calibrated for a head; name one with --head");
+        };
+        if !head.has_probe {
+            return usage(format!(
+                "the head in {} has no signal probe, so there is nothing to calibrate; train the signals",
+                head.path().display()
+            ));
+        }
+        let mut risks = args.risk;
+        risks.sort_by(f64::total_cmp);
+        risks.dedup();
+        for (flag, value) in risks.iter().map(|r| ("--risk", *r)).chain([("--delta", args.delta)]) {
+            if !(value > 0.0 && value < 1.0) {
+                return usage(format!("{flag} is {value}; it must be above 0 and below 1"));
+            }
+        }
+        if args.batch == 0 || args.max_new_tokens == 0 {
+            return usage("--batch and --max-new-tokens must be at least 1");
+        }
+        if args.splits == Some(0) {
+            return usage("--splits is 0; give at least one");
+        }
+        let questions = graded(&args.questions, args.offset, args.limit)?;
+        if let Some(&least) = risks.first() {
+            let halves = if args.splits.is_some() { 2 } else { 1 };
+            let needed = halves * questions_needed(least, args.delta, 1.0);
+            if questions.len() < needed {
+                anyhow::bail!(
+                    "{} questions can never promise a risk of {least} with confidence {}: at least \
+                     {needed} are needed, more where some are answered wrong",
+                    questions.len(),
+                    1.0 - args.delta
+                );
+            }
+        }
+        let base = head.policy.clone().unwrap_or_else(|| Profile::Default.policy());
+        let request = Request {
+            policy: Some(base.clone()),
+            closing_text: args.closing_text,
+            ..Request::new(Vec::new(), args.max_new_tokens)
+        };
+        Ok(Self {
+            model,
+            head,
+            questions,
+            style: PromptStyle::chat(args.prompting),
+            record: RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch },
+            base,
+            risks,
+            delta: args.delta,
+            splits: args.splits,
+            out: args.out,
+            json: args.json,
+        })
+    }
+}
