@@ -7,7 +7,7 @@ use specexit_exit::{Phase, Signals, TokenId};
 use specexit_model::{DraftHead, Workspace};
 
 use crate::request::Finish;
-use crate::sampling::{log_probability, pick};
+use crate::sampling::{entropy, log_probability, pick};
 use crate::sequence::Sequence;
 use crate::verify::{Verified, verify};
 
@@ -63,6 +63,9 @@ pub(crate) fn commit_reading(sequence: &mut Sequence, place: &Place, forwarded: 
         pick(probs, sequence.verdict_rng.uniform())
     };
     let logprob = recorded_logprob(sequence, logits, next as TokenId);
+    if sequence.generated() == 0 && sequence.request.record_logprobs {
+        sequence.first_entropy = Some(entropy(logits));
+    }
     if sequence.generated() > 0 {
         // Forced tokens were read: this forward was a round of its own.
         sequence.count_round(0, 0);

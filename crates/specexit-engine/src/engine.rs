@@ -213,6 +213,18 @@ impl Engine {
         Ok(Arc::new(Prefix { tokens: tokens.to_vec(), cache }))
     }
 
+    /// What the target has read of a running request so far, for requests that branch off it.
+    ///
+    /// # Errors
+    /// When no such request runs.
+    pub fn branch(&self, id: RequestId) -> Result<Arc<Prefix>> {
+        let running = self.running.iter().find(|sequence| sequence.id == id);
+        let sequence = running.ok_or(EngineError::UnknownRequest { id })?;
+        let read = sequence.cache.len();
+        let tokens = sequence.tokens[..read].to_vec();
+        Ok(Arc::new(Prefix { tokens, cache: sequence.cache.fork(read) }))
+    }
+
     /// Reads texts whose ends are given, beside each other, and says how probable these were.
     ///
     /// # Errors

@@ -147,6 +147,9 @@ pub struct Output {
     pub first_answer_s: Option<f64>,
     /// Log probability of each generated token, if asked for (NaN for forced tokens).
     pub logprobs: Vec<f32>,
+    /// Entropy, in nats, of what could have followed the prompt (temperature 1, whole vocabulary); kept
+    /// with the log probabilities.
+    pub first_entropy: Option<f32>,
     /// Raw signals after each generated token, if asked for (missing where never computed).
     pub signals: Vec<Signals>,
 }

@@ -34,6 +34,7 @@ pub(crate) struct Sequence {
     started: Instant,
     first_answer_s: Option<f64>,
     logprobs: Vec<f32>,
+    pub(crate) first_entropy: Option<f32>,
     signals: Vec<Signals>,
 }
 
@@ -82,6 +83,7 @@ impl Sequence {
             started: Instant::now(),
             first_answer_s: None,
             logprobs: Vec::new(),
+            first_entropy: None,
             signals: Vec::new(),
         }
     }
@@ -161,6 +163,7 @@ impl Sequence {
             wall_s: self.started.elapsed().as_secs_f64(),
             first_answer_s: self.first_answer_s,
             logprobs: self.logprobs,
+            first_entropy: self.first_entropy,
             signals: self.signals,
         }
     }

@@ -13,6 +13,7 @@ use crate::error::{EvalError, Result};
 use crate::grading::grade;
 use crate::machine::{Machine, today};
 use crate::method::{MethodSpec, check_methods};
+use crate::prober::run_probing;
 use crate::record::Record;
 use crate::records_file::{RECORDS_FORMAT, RECORDS_VERSION, RecordsFile};
 use crate::summary::{by_group, summarise};
@@ -146,9 +147,17 @@ fn answer(
     let mut request = method.request.clone();
     request.prompt.clone_from(&task.prompt);
     request.phase = task.phase;
-    let output = engine.run(request)?;
+    let (output, probe_tokens) = match method.rule {
+        Some(rule) => {
+            let probed =
+                run_probing(engine, &model.tokenizer, request, rule, &method.boundaries, kind)?;
+            (probed.output, probed.probe_tokens)
+        }
+        None => (engine.run(request)?, 0),
+    };
     let graded = grade(model, engine.markers(), task, &output.token_ids, kind)?;
-    Ok(Record::new(&task.id, task.group.as_deref(), &method.name, &output, graded))
+    let record = Record::new(&task.id, task.group.as_deref(), &method.name, &output, graded);
+    Ok(Record { probe_tokens, ..record })
 }
 
 /// What to call a model, and its identity.

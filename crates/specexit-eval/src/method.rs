@@ -7,15 +7,18 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 use specexit_engine::{Method, Policy, Request};
-use specexit_exit::{Profile, RandomExit, Smoothing};
+use specexit_exit::{BoundaryRules, Profile, RandomExit, Smoothing};
 
 use crate::error::{EvalError, Result};
+use crate::probing::Rule;
 
 /// What a specification may look like, for help and errors.
 pub const METHOD_SYNTAX: &str = "plain, eagle3 or specexit, then for specexit a profile \
     (default, paper, angelslim) and for each any of confidence=X, progress=X, remaining=X, \
     smoothing=S, min=N (specexit), k=N (drafted tokens) and budget=N (all), each after a colon; \
-    budget:N is plain:budget=N, random:P ends a thought at each boundary with probability P";
+    budget:N is plain:budget=N, nothinking closes every thought before it begins, random:P ends it at \
+    each boundary with probability P; deer:P, dynasor:N and eat:V try answers at boundaries (each then \
+    :eagle3 for a thought that is drafted)";
 
 /// One method: its name and the request it makes of every question.
 #[derive(Clone)]
@@ -24,9 +27,20 @@ pub struct MethodSpec {
     pub name: String,
     /// The request without a prompt.
     pub request: Request,
+    /// How trials end its thoughts, for a method that probes.
+    pub rule: Option<Rule>,
+    /// Where they are made.
+    pub boundaries: BoundaryRules,
 }
 
 impl MethodSpec {
+    /// A method that does not probe.
+    #[must_use]
+    pub fn new(name: String, request: Request) -> Self {
+        let boundaries = Profile::Default.policy().boundaries;
+        Self { name, request, rule: None, boundaries }
+    }
+
     /// Reads a specification; settings that it does not name are those of `base`.
     ///
     /// `base.policy` is what a bare `specexit` uses, and what its settings change; naming a profile
@@ -36,6 +50,11 @@ impl MethodSpec {
     /// A sentence naming the part that is not understood.
     pub fn parse(text: &str, base: &Request) -> Result<Self> {
         let unknown = |problem: String| EvalError::Method { given: text.to_owned(), problem };
+        let own = base.policy.clone().unwrap_or_else(|| Profile::Default.policy());
+        let spec = |request, rule| {
+            let (name, boundaries) = (text.to_owned(), own.boundaries.clone());
+            Ok(Self { name, request, rule, boundaries })
+        };
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
         let mut request = base.clone();
@@ -44,19 +63,43 @@ impl MethodSpec {
             request.method = Method::Plain;
             request.policy = None;
             request.thinking_budget = Some(sole(parts).ok_or_else(shorthand)?);
-            return Ok(Self { name: text.to_owned(), request });
+            return spec(request, None);
+        }
+        if name == "nothinking" {
+            if parts.next().is_some() {
+                return Err(shorthand());
+            }
+            request.method = Method::Plain;
+            request.policy = None;
+            request.thinking_budget = Some(0);
+            return spec(request, None);
+        }
+        if matches!(name, "deer" | "dynasor" | "eat") {
+            let limit = parts.next().unwrap_or_default();
+            let number = || limit.parse::<f32>().ok().filter(|limit| *limit >= 0.0);
+            let rule = match name {
+                "deer" => number().map(Rule::Deer),
+                "eat" => number().map(Rule::Eat),
+                _ => limit.parse().ok().filter(|&times| times > 0).map(Rule::Dynasor),
+            };
+            request.method = match (parts.next(), parts.next()) {
+                (None, _) => Method::Plain,
+                (Some("eagle3"), None) => Method::Eagle3,
+                _ => return Err(shorthand()),
+            };
+            request.policy = None;
+            return spec(request, Some(rule.ok_or_else(shorthand)?));
         }
         if name == "random" {
             let rate = sole(parts).filter(|rate| (0.0..=1.0).contains(rate));
-            let mut policy = base.policy.clone().unwrap_or_else(|| Profile::Default.policy());
+            let mut policy = own.clone();
             policy.random = Some(RandomExit { rate: rate.ok_or_else(shorthand)?, seed: 0 });
             request.method = Method::SpecExit;
             request.policy = Some(policy);
-            return Ok(Self { name: text.to_owned(), request });
+            return spec(request, None);
         }
         request.method = name.parse().map_err(|_| shorthand())?;
-        let mut policy = (request.method == Method::SpecExit)
-            .then(|| base.policy.clone().unwrap_or_else(|| Profile::Default.policy()));
+        let mut policy = (request.method == Method::SpecExit).then(|| own.clone());
         for (place, part) in parts.enumerate() {
             let profile = part.parse::<Profile>().ok().filter(|_| place == 0);
             match (part.split_once('='), profile, &mut policy) {
@@ -84,7 +127,7 @@ impl MethodSpec {
             }
         }
         request.policy = policy;
-        Ok(Self { name: text.to_owned(), request })
+        spec(request, None)
     }
 
     /// Everything that distinguishes this method from another, for the record.
@@ -94,6 +137,8 @@ impl MethodSpec {
         json!({
             "name": self.name,
             "method": r.method,
+            "rule": self.rule,
+            "boundaries": self.rule.map(|_| &self.boundaries),
             "policy": r.policy,
             "draft_tokens": r.method.drafts().then_some(r.draft_tokens),
             "thinking_budget": r.thinking_budget,
@@ -176,6 +221,11 @@ mod tests {
         assert_eq!(tuned.smoothing, Smoothing::Ewma { alpha: 0.2 });
         assert_eq!((tuned.min_thinking_tokens, tuned.profile.as_str()), (32, "paper"));
         assert_eq!(policy("specexit:progress=0.5").thresholds.progress, Some(0.5));
+        let rule = |text| MethodSpec::parse(text, &Request::new(Vec::new(), 64)).unwrap();
+        assert_eq!(rule("deer:0.95").rule, Some(Rule::Deer(0.95)));
+        assert_eq!(rule("dynasor:3").request.method, Method::Plain);
+        assert_eq!(rule("eat:0.1:eagle3").request.method, Method::Eagle3);
+        assert_eq!(parse("nothinking").unwrap().thinking_budget, Some(0));
         let budget = parse("budget:256").unwrap();
         assert_eq!((budget.method, budget.thinking_budget), (Method::Plain, Some(256)));
         assert_eq!(parse("eagle3:budget=9").unwrap().thinking_budget, Some(9));
@@ -205,6 +255,11 @@ mod tests {
             ("eagle3:k=0", "has no number above 0"),
             ("random", "expected plain"),
             ("random:1.5", "expected plain"),
+            ("nothinking:1", "expected plain"),
+            ("deer", "expected plain"),
+            ("deer:-1", "expected plain"),
+            ("dynasor:0", "expected plain"),
+            ("eat:0.1:plain", "expected plain"),
             ("plain:paper", "`paper` does not apply"),
             ("eagle3:confidence=1", "`confidence=1` does not apply"),
             ("specexit:fast", "`fast` does not apply"),

@@ -21,6 +21,9 @@ pub struct Record {
     pub thinking_tokens: usize,
     /// All generated tokens.
     pub total_tokens: usize,
+    /// Tokens of trials that did not become the answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub probe_tokens: usize,
     /// Seconds from admission to the end.
     pub wall_s: f64,
     /// Seconds from admission to the first token of the answer; absent where there was none.
@@ -43,6 +46,10 @@ pub struct Record {
     pub text: String,
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 impl Record {
     /// The record of an output.
     #[must_use]
@@ -61,6 +68,7 @@ impl Record {
             correct,
             thinking_tokens: output.thinking_tokens,
             total_tokens: output.token_ids.len(),
+            probe_tokens: 0,
             wall_s: output.wall_s,
             first_answer_s: output.first_answer_s,
             tau: output.tau(),

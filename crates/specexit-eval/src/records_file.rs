@@ -147,6 +147,7 @@ mod tests {
             correct: true,
             thinking_tokens: 3,
             total_tokens: 5,
+            probe_tokens: 0,
             wall_s: 0.25,
             first_answer_s: None,
             tau: 1.0,

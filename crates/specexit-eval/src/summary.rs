@@ -147,6 +147,7 @@ mod tests {
             correct,
             thinking_tokens: tokens / 2,
             total_tokens: tokens,
+            probe_tokens: 0,
             wall_s,
             first_answer_s: Some(wall_s / 2.0),
             tau: 2.0,

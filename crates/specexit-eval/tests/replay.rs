@@ -8,10 +8,12 @@ use std::sync::Arc;
 use specexit_answer::AnswerKind;
 use specexit_engine::{Engine, EngineOptions, Finish, Method, Output, Request, Sampling};
 use specexit_eval::replay::{
-    Outcome, RecordOptions, Recording, Table, read_signals, record, replay,
+    Outcome, RecordOptions, Recording, Table, read_signals, record, replay, replay_probing,
 };
-use specexit_eval::{Named, Task};
-use specexit_exit::{BoundaryRules, Phase, Policy, Profile, RandomExit, Smoothing, Thresholds};
+use specexit_eval::{CompareOptions, MethodSpec, Named, Rule, Subject, Task, compare};
+use specexit_exit::{
+    BoundaryRules, ExitReason, Phase, Policy, Profile, RandomExit, Smoothing, Thresholds,
+};
 use specexit_kernels::Precision;
 use specexit_model::{DraftHead, Model, ModelSource};
 use specexit_testkit as testkit;
@@ -198,6 +200,50 @@ fn chance_is_replayed_one_by_one_and_rounds_not_at_all() {
     let rounds = Policy { boundaries: policy().boundaries, ..Profile::Paper.policy() };
     let error = table.outcomes(&[rounds]).unwrap_err().to_string();
     assert!(error.starts_with("profile paper decides round by round"), "{error}");
+}
+
+/// Methods that probe do live what their replay says, whether the thought is drafted or not.
+#[test]
+fn probing_is_replayed_too() {
+    let mut f = Fixture::new();
+    let options = options();
+    let recordings = f.record(&f.file("recordings.jsonl"), &options);
+    let rules = [
+        ("deer:0.05", Rule::Deer(0.05)),
+        ("deer:0.09:eagle3", Rule::Deer(0.09)),
+        ("dynasor:2", Rule::Dynasor(2)),
+        ("dynasor:1:eagle3", Rule::Dynasor(1)),
+        ("eat:0.01", Rule::Eat(0.01)),
+        ("eat:0.1:eagle3", Rule::Eat(0.1)),
+    ];
+    let methods = rules.map(|(name, _)| MethodSpec::parse(name, &options.request).unwrap());
+    let subject = Subject { model: &f.model, head: None };
+    let (engine, settings) = (&mut f.engine, CompareOptions::default());
+    let compared = compare(engine, &subject, &tasks(), &methods, &settings, &mut Silent).unwrap();
+    let (mut early, mut probes) = (0, 0);
+    for (name, rule) in rules {
+        let of = compared.records.iter().filter(|record| record.method == name);
+        for (recording, record) in recordings.iter().zip(of) {
+            assert_eq!(recording.question, record.question);
+            let outcome = replay_probing(recording, rule);
+            assert_eq!(
+                (record.total_tokens, record.thinking_tokens, record.probe_tokens, record.correct),
+                (
+                    outcome.total_tokens,
+                    outcome.thinking_tokens,
+                    outcome.probe_tokens,
+                    outcome.correct
+                ),
+                "{name} {}",
+                record.question
+            );
+            let by_probe = record.exit.is_some_and(|exit| exit.reason == ExitReason::Probe);
+            assert_eq!(by_probe, outcome.cut.is_some(), "{name}");
+            early += usize::from(by_probe);
+            probes += record.probe_tokens;
+        }
+    }
+    assert!((30..110).contains(&early) && probes > 1000, "{early} of 120 early, {probes} probed");
 }
 
 /// Stops after so many advances.

@@ -17,6 +17,8 @@ pub enum ExitReason {
     Signals,
     /// Chance ended it at a boundary: the baseline that signals have to beat.
     Random,
+    /// A trial answer was good enough: a baseline that probes.
+    Probe,
     /// The budget of thinking tokens was used up.
     Budget,
     /// Generation reached its length limit while still thinking.
@@ -29,10 +31,11 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Natural,
         Self::Signals,
         Self::Random,
+        Self::Probe,
         Self::Budget,
         Self::Length,
         Self::Stop,
@@ -46,6 +49,7 @@ impl ExitReason {
             Self::Natural => "natural",
             Self::Signals => "signals",
             Self::Random => "random",
+            Self::Probe => "probe",
             Self::Budget => "budget",
             Self::Length => "length",
             Self::Stop => "stop",
@@ -69,7 +73,7 @@ impl FromStr for ExitReason {
             ParseError::new(
                 "exit reason",
                 text,
-                "natural, signals, random, budget, length, stop or no_thinking",
+                "natural, signals, random, probe, budget, length, stop or no_thinking",
             )
         })
     }

@@ -226,6 +226,7 @@ mod tests {
                 cut: Some(0),
                 thinking_tokens: (left * 1000.0) as usize,
                 total_tokens: 1000,
+                probe_tokens: 0,
                 correct: left >= *need,
             };
             need.iter().map(outcome).collect()
@@ -268,7 +269,13 @@ mod tests {
 
     #[test]
     fn a_world_without_safe_exits_gets_none() {
-        let lost = Outcome { cut: Some(0), thinking_tokens: 1, total_tokens: 1, correct: false };
+        let lost = Outcome {
+            cut: Some(0),
+            thinking_tokens: 1,
+            total_tokens: 1,
+            probe_tokens: 0,
+            correct: false,
+        };
         let outcomes = vec![vec![lost; 400]; 40];
         let world = Outcomes::new(&[40], &outcomes, &[(true, 1000); 400]);
         let part = Part { choose: (0..100).collect(), test: (100..400).collect() };

@@ -16,7 +16,8 @@ mod recording;
 mod signals;
 mod table;
 
-pub use outcome::{Outcome, replay};
+pub use outcome::{Outcome, replay, replay_probing};
+pub(crate) use recorder::answer_confidence;
 pub use recorder::{RecordOptions, record};
 pub use recording::{Closed, RECORDINGS_FORMAT, Recording};
 pub use signals::{SIGNALS_FORMAT, read_signals};

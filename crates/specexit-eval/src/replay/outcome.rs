@@ -3,8 +3,9 @@
 use specexit_engine::{Exit, Signals};
 use specexit_exit::{ExitReason, Policy, SmoothUnit, Thought};
 
-use super::recording::Recording;
+use super::recording::{Closed, Recording};
 use crate::error::{EvalError, Result};
+use crate::probing::{Probing, Rule};
 
 /// What a policy would have made of a question.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Outcome {
     pub thinking_tokens: usize,
     /// All generated tokens.
     pub total_tokens: usize,
+    /// Tokens of trials that did not become the answer.
+    pub probe_tokens: usize,
     /// Whether the answer is the right one.
     pub correct: bool,
 }
@@ -27,16 +30,31 @@ impl Outcome {
                 cut,
                 thinking_tokens: closed.thinking_tokens,
                 total_tokens: closed.at + closed.token_ids.len(),
+                probe_tokens: 0,
                 correct: closed.correct,
             },
             None => Self {
                 cut: None,
                 thinking_tokens: recording.thinking_tokens,
                 total_tokens: recording.token_ids.len(),
+                probe_tokens: 0,
                 correct: recording.correct,
             },
         }
     }
+}
+
+/// What a rule that probes would have made of a recording.
+#[must_use]
+pub fn replay_probing(recording: &Recording, rule: Rule) -> Outcome {
+    let mut probing = Probing::new(rule);
+    let closed = &recording.closed;
+    let cut = closed.iter().position(|closed| probing.ends(&closed.trial()));
+    // The trial of the exit is the answer, unless a single token was all that was tried.
+    let tried = &closed[..cut.map_or(closed.len(), |cut| cut + usize::from(rule.one_token()))];
+    let cost = |closed: &Closed| if rule.one_token() { 1 } else { closed.written };
+    let probe_tokens = tried.iter().map(cost).sum();
+    Outcome { probe_tokens, ..Outcome::at(recording, cut) }
 }
 
 /// Whether a recording tells what `policy` would have done.

@@ -12,6 +12,7 @@ use super::recording::{Closed, RECORDINGS_FORMAT, RECORDINGS_VERSION, Recording}
 use crate::compare::{Task, named, tasks_hash};
 use crate::error::{EvalError, Result};
 use crate::grading::grade;
+use crate::statistics::mean;
 
 /// How recordings are made.
 #[derive(Clone)]
@@ -116,6 +117,8 @@ fn record_together(
     let mut outputs = run(engine, requests)?.into_iter();
     for (number, cut) in cuts {
         let after = if cut.room > 0 { outputs.next() } else { None };
+        let confidence = after.as_ref().and_then(answer_confidence);
+        let entropy = after.as_ref().and_then(|output| output.first_entropy);
         let (ids, finish) = after.map_or((Vec::new(), Finish::Length), |o| (o.token_ids, o.finish));
         let mut token_ids = [&cut.forced[..], &ids].concat();
         token_ids.truncate(cut.limit);
@@ -124,14 +127,25 @@ fn record_together(
         let graded = grade(model, engine.markers(), tasks[number], &all, options.answer_kind)?;
         recording.closed.push(Closed {
             at: cut.at,
+            written: ids.len(),
             token_ids,
             thinking_tokens: cut.thinking_tokens,
             finish,
             answer: graded.answer,
             correct: graded.correct,
+            confidence,
+            entropy,
         });
     }
     Ok(recordings)
+}
+
+/// Geometric mean of the probabilities of an output's tokens, a final stop token left out.
+pub(crate) fn answer_confidence(output: &Output) -> Option<f32> {
+    let stop = usize::from(output.finish == Finish::Stop);
+    let known = &output.logprobs[..output.logprobs.len().saturating_sub(stop)];
+    let known: Vec<f64> = known.iter().filter(|p| !p.is_nan()).map(|p| f64::from(*p)).collect();
+    (!known.is_empty()).then(|| mean(&known).exp() as f32)
 }
 
 /// Serves all requests; their outputs in order.
@@ -164,6 +178,7 @@ impl Cut {
             policy: None,
             thinking_budget: None,
             max_new_tokens: self.room,
+            record_logprobs: true,
             ..base.clone()
         }
     }

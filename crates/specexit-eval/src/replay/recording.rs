@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 use specexit_engine::{Finish, Phase, TokenId};
 use specexit_exit::Ahead;
 
+use crate::probing::Trial;
+
 /// The value of `format` in the header of a recordings file.
 pub const RECORDINGS_FORMAT: &str = "specexit-recordings";
 /// The version of that format.
-pub(crate) const RECORDINGS_VERSION: u32 = 1;
+pub(crate) const RECORDINGS_VERSION: u32 = 2;
 
 /// The target's whole output to a question, and what it writes when its thought is closed early.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Closed {
     pub at: usize,
     /// Forced tokens and all that the target writes after them.
     pub token_ids: Vec<TokenId>,
+    /// Those of them that the target wrote itself.
+    pub written: usize,
     /// Tokens inside the thinking span, a closing sentence included.
     pub thinking_tokens: usize,
     /// Why generation ended.
@@ -50,6 +54,19 @@ pub struct Closed {
     pub answer: Option<String>,
     /// Whether it is the right one.
     pub correct: bool,
+    /// Geometric mean of the probabilities of what the target wrote, a final stop token left out.
+    pub confidence: Option<f32>,
+    /// Entropy, in nats, of what could have followed the forced tokens.
+    pub entropy: Option<f32>,
+}
+
+impl Closed {
+    /// What a rule that probes sees of it.
+    #[must_use]
+    pub fn trial(&self) -> Trial<'_> {
+        let Self { answer, confidence, entropy, .. } = self;
+        Trial { answer: answer.as_deref(), confidence: *confidence, entropy: *entropy }
+    }
 }
 
 impl Recording {

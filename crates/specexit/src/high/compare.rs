@@ -56,7 +56,7 @@ impl Compare {
 }
 
 fn check_head(methods: &[MethodSpec], head: Option<&HeadChoice>) -> anyhow::Result<()> {
-    for MethodSpec { name, request } in methods {
+    for MethodSpec { name, request, .. } in methods {
         super::method::method(Some(request.method), head.filter(|_| request.method.drafts()))
             .map_err(|e| UsageError(format!("{name}: {e}")))?;
     }
@@ -77,7 +77,9 @@ fn check_flags(args: &low::Compare, methods: &[MethodSpec]) -> anyhow::Result<()
     if args.draft_tokens.is_some() && !any(|m| m.request.method.drafts()) {
         return usage("--draft-tokens does not apply: no method of --methods drafts");
     }
-    let closes = |m: &MethodSpec| m.request.policy.is_some() || m.request.thinking_budget.is_some();
+    let closes = |m: &MethodSpec| {
+        m.request.policy.is_some() || m.request.thinking_budget.is_some() || m.rule.is_some()
+    };
     if args.length.closing_text.is_some() && !methods.iter().any(closes) {
         return usage("--closing-text does not apply: no method of --methods closes a thought");
     }

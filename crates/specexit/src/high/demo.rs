@@ -55,5 +55,5 @@ fn spec(method: Method, policy: &Policy) -> MethodSpec {
         policy: (method == Method::SpecExit).then(|| policy.clone()),
         ..Request::new(Vec::new(), MAX_NEW_TOKENS)
     };
-    MethodSpec { name: method.to_string(), request }
+    MethodSpec::new(method.to_string(), request)
 }
