@@ -20,6 +20,16 @@ pub enum Rule {
     Eat(f32),
 }
 
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Deer(limit) => write!(f, "deer:{limit}"),
+            Self::Dynasor(times) => write!(f, "dynasor:{times}"),
+            Self::Eat(limit) => write!(f, "eat:{limit}"),
+        }
+    }
+}
+
 /// What a rule sees of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial<'a> {

@@ -1,21 +1,29 @@
 //! Small pure functions over numbers.
 
-use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, Normal};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Deserializer, Serialize};
+use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
 
 /// A share of successes with its Wilson score interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proportion {
     /// Successes.
     pub count: usize,
     /// Trials.
     pub of: usize,
     /// `count / of`; NaN without trials.
+    #[serde(deserialize_with = "or_nan")]
     pub rate: f64,
     /// Lower end of the interval.
     pub low: f64,
     /// Upper end of the interval.
     pub high: f64,
+}
+
+/// JSON writes NaN as null.
+fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl Proportion {
@@ -30,14 +38,17 @@ impl Proportion {
     }
 }
 
-/// The difference of two proportions on the same questions, with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// The difference of two proportions, or means, on the same questions, with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// New less old, as a share.
+    /// New less old.
+    #[serde(deserialize_with = "or_nan")]
     pub difference: f64,
     /// Lower end.
+    #[serde(deserialize_with = "or_nan")]
     pub low: f64,
     /// Upper end.
+    #[serde(deserialize_with = "or_nan")]
     pub high: f64,
 }
 
@@ -59,6 +70,36 @@ impl Difference {
             high: (middle + half).min(1.0),
         }
     }
+}
+
+/// How often the bootstrap draws.
+const DRAWS: usize = 2000;
+
+impl Difference {
+    /// The mean of paired differences with its percentile bootstrap interval (Efron 1979), from draws that
+    /// are the same each time.
+    #[must_use]
+    pub fn bootstrap(pairs: &[f64]) -> Self {
+        let difference = mean(pairs);
+        if pairs.is_empty() {
+            return Self { difference, low: f64::NAN, high: f64::NAN };
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(pairs.len() as u64);
+        let mut draw = || pairs[(random.next_u64() % pairs.len() as u64) as usize];
+        let means: Vec<f64> = (0..DRAWS)
+            .map(|_| (0..pairs.len()).map(|_| draw()).sum::<f64>() / pairs.len() as f64)
+            .collect();
+        Self { difference, low: quantile(&means, 0.025), high: quantile(&means, 0.975) }
+    }
+}
+
+/// P-value of McNemar's exact test (1947): of `gained + lost` answers that changed, were both directions
+/// equally likely?
+#[must_use]
+pub fn mcnemar(gained: usize, lost: usize) -> f64 {
+    let all = gained + lost;
+    let tail = Binomial::new(0.5, all as u64).map(|b| b.cdf(gained.min(lost) as u64));
+    if all == 0 { 1.0 } else { tail.map_or(1.0, |tail| (2.0 * tail).min(1.0)) }
 }
 
 /// Wilson score interval of `successes` in `trials` at `level`; 0 to 1 without trials.
@@ -119,6 +160,20 @@ mod tests {
         assert!((some.difference + 0.01).abs() < 1e-12);
         assert!(some.low > -0.021 && some.low < -0.019 && some.high < 0.0005, "{some:?}");
         assert_eq!(Difference::paired(0, 0, 0).low, -1.0);
+    }
+
+    #[test]
+    fn paired_tests_by_hand() {
+        assert_eq!((mcnemar(0, 0), mcnemar(3, 3)), (1.0, 1.0));
+        // Two-sided: 2 · (1 + 8) / 256.
+        assert!((mcnemar(1, 7) - 18.0 / 256.0).abs() < 1e-12);
+        let none = Difference::bootstrap(&[-5.0; 40]);
+        assert_eq!((none.difference, none.low, none.high), (-5.0, -5.0, -5.0));
+        let pairs: Vec<f64> = (0..400).map(|i| f64::from(i % 20)).collect();
+        let some = Difference::bootstrap(&pairs);
+        // Mean 9.5, standard deviation 5.77, so 0.29 of the mean of 400.
+        assert!((some.difference - 9.5).abs() < 1e-12 && Difference::bootstrap(&pairs) == some);
+        assert!((some.low - 8.93).abs() < 0.12 && (some.high - 10.07).abs() < 0.12, "{some:?}");
     }
 
     #[test]

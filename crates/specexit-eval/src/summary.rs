@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::record::Record;
-use crate::statistics::{Difference, Proportion, mean, median, quantile};
+use crate::statistics::{Difference, Proportion, mcnemar, mean, median, quantile};
 
 /// The method that lost-correct rates and speed-ups refer to.
 pub const REFERENCE: &str = "plain";
@@ -21,6 +21,8 @@ pub struct Summary {
     pub thinking_tokens: f64,
     /// Mean generated tokens per question.
     pub total_tokens: f64,
+    /// Mean tokens per question of trials that did not become the answer.
+    pub probe_tokens: f64,
     /// Median seconds per question.
     pub wall_p50_s: f64,
     /// 95th percentile of seconds per question.
@@ -41,6 +43,10 @@ pub struct Summary {
     pub gained_correct: Option<Proportion>,
     /// Accuracy less that of `plain`.
     pub accuracy_change: Option<Difference>,
+    /// P-value of McNemar's exact test of a change of accuracy.
+    pub mcnemar_p: Option<f64>,
+    /// Thinking tokens less those of `plain`, question by question, with a bootstrap interval.
+    pub thinking_change: Option<Difference>,
     /// Seconds of `plain` over seconds of this method, whole set, same run.
     pub speed_up: Option<f64>,
 }
@@ -62,6 +68,7 @@ impl Summary {
             accuracy: Proportion::new(records.iter().filter(|r| r.correct).count(), records.len()),
             thinking_tokens: mean(&of(|r| r.thinking_tokens as f64)),
             total_tokens: mean(&of(|r| r.total_tokens as f64)),
+            probe_tokens: mean(&of(|r| r.probe_tokens as f64)),
             wall_p50_s: median(&wall),
             wall_p95_s: quantile(&wall, 0.95),
             wall_sum_s: wall.iter().sum(),
@@ -72,6 +79,10 @@ impl Summary {
             lost_correct: reference.map(|r| changed(r, records, true)),
             gained_correct: reference.map(|r| changed(r, records, false)),
             accuracy_change: reference.map(|r| difference(r, records)),
+            mcnemar_p: reference.map(|r| {
+                mcnemar(changed(r, records, false).count, changed(r, records, true).count)
+            }),
+            thinking_change: reference.map(|r| fewer_tokens(r, records)),
             speed_up: reference_wall.map(|reference| reference / wall.iter().sum::<f64>()),
         }
     }
@@ -109,6 +120,16 @@ fn difference(reference: &[&Record], records: &[&Record]) -> Difference {
     let lost = changed(reference, records, true);
     let gained = changed(reference, records, false);
     Difference::paired(gained.count, lost.count, gained.of + lost.of)
+}
+
+/// Thinking tokens of `records` less those of `reference`, question by question.
+fn fewer_tokens(reference: &[&Record], records: &[&Record]) -> Difference {
+    let before: BTreeMap<&str, usize> =
+        reference.iter().map(|r| (r.question.as_str(), r.thinking_tokens)).collect();
+    let pairs = records.iter().filter_map(|r| {
+        before.get(r.question.as_str()).map(|old| r.thinking_tokens as f64 - *old as f64)
+    });
+    Difference::bootstrap(&pairs.collect::<Vec<_>>())
 }
 
 fn count_exits(records: &[&Record]) -> BTreeMap<String, usize> {

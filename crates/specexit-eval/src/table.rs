@@ -13,7 +13,11 @@ const COLUMNS: [Column; 13] = [
         format!("{:.1} % [{:.1}, {:.1}]", 100.0 * a.rate, 100.0 * a.low, 100.0 * a.high)
     }),
     ("thinking", |s| format!("{:.1}", s.thinking_tokens)),
-    ("tokens", |s| format!("{:.1}", s.total_tokens)),
+    ("tokens", |s| {
+        let probed = s.probe_tokens;
+        let probed = if probed > 0.0 { format!(" +{probed:.1}") } else { String::new() };
+        format!("{:.1}{probed}", s.total_tokens)
+    }),
     ("p50 s", |s| format!("{:.2}", s.wall_p50_s)),
     ("p95 s", |s| format!("{:.2}", s.wall_p95_s)),
     ("sum s", |s| format!("{:.1}", s.wall_sum_s)),

@@ -165,8 +165,8 @@ fn replay_is_the_exit_logic_is_the_real_run() {
             early += usize::from(outcome.cut.is_some());
             thinking += outcome.thinking_tokens as f64 / 20.0;
         }
-        assert!((point.thinking_tokens - thinking).abs() < 1e-9);
-        assert_eq!(point.accuracy.of, 20);
+        assert!((point.costs.thinking_tokens - thinking).abs() < 1e-9);
+        assert_eq!(point.costs.accuracy.of, 20);
     }
     assert!((40..170).contains(&early), "{early} of 180 thoughts ended early");
 }

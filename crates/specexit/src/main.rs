@@ -29,6 +29,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(args) => commands::train(high::Train::new(args)?),
         Command::Report(args) => commands::report(&args),
         Command::Compare(args) => commands::compare(high::Compare::new(args)?),
+        Command::Eval(args) => commands::eval(high::Eval::new(args)?),
         Command::Calibrate(args) => commands::calibrate(high::Calibrate::new(args)?),
         Command::Inspect(args) => commands::inspect(&args),
         Command::Bench(args) => commands::bench(high::Bench::new(args)?),

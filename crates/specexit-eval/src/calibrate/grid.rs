@@ -3,9 +3,19 @@
 use specexit_exit::{Policy, Smoothing, Thresholds};
 
 /// Settings of one path, from one that hardly ever exits to one that nearly always does.
-const STEPS: i32 = 40;
+pub(crate) const STEPS: i32 = 40;
 /// Steps per factor of ten.
 const PER_DECADE: f64 = 8.0;
+
+/// The threshold of step `step` on confidence or progress.
+pub(crate) fn share_above(step: i32) -> Option<f32> {
+    Some((1.0 - 10f64.powf(f64::from(step) / PER_DECADE - 5.0)) as f32)
+}
+
+/// The threshold of step `step` on the remaining length, in tokens.
+pub(crate) fn length_below(step: i32) -> Option<f32> {
+    Some(10f64.powf(f64::from(step) / PER_DECADE * 1.2 - 3.0) as f32)
+}
 
 /// All settings: each signal alone, progress and remaining together, both with a bound on confidence, smoothed
 /// and not. They are fixed beforehand and depend on no data. Along each path the thresholds loosen by
@@ -13,8 +23,6 @@ const PER_DECADE: f64 = 8.0;
 /// thousandth of a token to hundreds. Boundaries and everything else are those of `base`.
 #[must_use]
 pub fn grid(base: &Policy) -> Vec<Vec<Policy>> {
-    let short = |step: i32| Some((1.0 - 10f64.powf(f64::from(step) / PER_DECADE - 5.0)) as f32);
-    let length = |step: i32| Some(10f64.powf(f64::from(step) / PER_DECADE * 1.2 - 3.0) as f32);
     let confidences = [None, Some(0.9), Some(0.99), Some(0.999)];
     let mut smoothings = vec![base.smoothing];
     let more = [Smoothing::None, Smoothing::EwmaTokens { time_constant: 16.0 }];
@@ -31,11 +39,15 @@ pub fn grid(base: &Policy) -> Vec<Vec<Policy>> {
             });
             paths.push(steps.collect());
         };
-        path(&|step| Thresholds { confidence: short(step), ..Thresholds::OFF });
+        path(&|step| Thresholds { confidence: share_above(step), ..Thresholds::OFF });
         for confidence in confidences {
-            path(&|step| Thresholds { confidence, progress: short(step), remaining: None });
-            path(&|step| Thresholds { confidence, progress: None, remaining: length(step) });
-            path(&|step| Thresholds { confidence, progress: short(step), remaining: length(step) });
+            path(&|step| Thresholds { confidence, progress: share_above(step), remaining: None });
+            path(&|step| Thresholds { confidence, progress: None, remaining: length_below(step) });
+            path(&|step| Thresholds {
+                confidence,
+                progress: share_above(step),
+                remaining: length_below(step),
+            });
         }
     }
     paths

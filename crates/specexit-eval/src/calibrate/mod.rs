@@ -17,5 +17,6 @@ mod splits;
 pub use choice::{Choice, Outcomes, Part, choose, questions_needed};
 pub use file::{CALIBRATION_FILE, Calibration, Promise};
 pub use grid::grid;
+pub(crate) use grid::{STEPS, length_below, share_above};
 pub use run::{Calibrated, calibrate, outcomes};
 pub use splits::{Kept, check_splits};

@@ -21,4 +21,4 @@ pub(crate) use recorder::answer_confidence;
 pub use recorder::{RecordOptions, record};
 pub use recording::{Closed, RECORDINGS_FORMAT, Recording};
 pub use signals::{SIGNALS_FORMAT, read_signals};
-pub use table::{Point, Table};
+pub use table::{Costs, Point, Table};

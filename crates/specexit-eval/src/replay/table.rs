@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use specexit_engine::{Engine, Request, Signals};
 use specexit_exit::{Ahead, Policy, Smoothers};
 
@@ -37,6 +37,14 @@ struct Place {
 pub struct Point {
     /// The setting.
     pub policy: Policy,
+    /// Its costs and savings.
+    #[serde(flatten)]
+    pub costs: Costs,
+}
+
+/// What outcomes cost and save against full thinking.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
     /// Right answers.
     pub accuracy: Proportion,
     /// Accuracy less that of full thinking, question by question.
@@ -51,6 +59,8 @@ pub struct Point {
     pub thinking_tokens: f64,
     /// Mean of all generated tokens.
     pub total_tokens: f64,
+    /// Mean tokens of trials that did not become the answer.
+    pub probe_tokens: f64,
 }
 
 impl Table {
@@ -133,10 +143,16 @@ impl Table {
     /// As [`Table::outcomes`].
     pub fn points(&self, policies: &[Policy]) -> Result<Vec<Point>> {
         let outcomes = self.outcomes(policies)?;
-        Ok(policies.iter().zip(outcomes).map(|(policy, of)| self.point(policy, &of)).collect())
+        let points = policies.iter().zip(outcomes).map(|(policy, of)| {
+            let policy = policy.clone();
+            Point { policy, costs: self.costs(&of) }
+        });
+        Ok(points.collect())
     }
 
-    fn point(&self, policy: &Policy, outcomes: &[Outcome]) -> Point {
+    /// What `outcomes`, one for each recording, cost and save.
+    #[must_use]
+    pub fn costs(&self, outcomes: &[Outcome]) -> Costs {
         let pairs = || self.rows.iter().map(|row| row.recording.correct).zip(outcomes);
         let count = |full, early| {
             pairs().filter(|(before, after)| *before == full && after.correct == early).count()
@@ -147,8 +163,7 @@ impl Table {
         let tokens = |of: fn(&Outcome) -> usize| {
             mean(&outcomes.iter().map(|o| of(o) as f64).collect::<Vec<_>>())
         };
-        Point {
-            policy: policy.clone(),
+        Costs {
             accuracy: Proportion::new(kept + gained, all),
             accuracy_change: Difference::paired(gained, lost, all),
             lost_correct: Proportion::new(lost, kept + lost),
@@ -156,6 +171,7 @@ impl Table {
             early: outcomes.iter().filter(|o| o.cut.is_some()).count() as f64 / all.max(1) as f64,
             thinking_tokens: tokens(|o| o.thinking_tokens),
             total_tokens: tokens(|o| o.total_tokens),
+            probe_tokens: tokens(|o| o.probe_tokens),
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::output::{print, print_json, reporter};
 /// Share of the questions that promises are made on when they are checked on the others.
 const HALF: f64 = 0.5;
 /// Files of the folder.
-const RECORDINGS: &str = "recordings.jsonl";
-const SIGNALS: &str = "signals.jsonl";
+pub(super) const RECORDINGS: &str = "recordings.jsonl";
+pub(super) const SIGNALS: &str = "signals.jsonl";
 
 pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     let model = args.model.load()?;

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use specexit_answer::AnswerKind;
-use specexit_engine::{Method, Request};
-use specexit_eval::{MethodSpec, check_methods};
+use specexit_eval::MethodSpec;
 use specexit_train::{Question, read_questions};
 
-use super::method::{base, policy, sampling};
+use super::lineup::Lineup;
+use super::method::sampling;
 use super::{HeadChoice, ModelChoice, PromptStyle};
-use crate::failure::{UsageError, usage};
+use crate::failure::usage;
 use crate::low;
 
 /// One comparison.
@@ -27,63 +27,27 @@ pub(crate) struct Compare {
 impl Compare {
     pub(crate) fn new(args: low::Compare) -> anyhow::Result<Self> {
         let model = ModelChoice::new(&args.model)?;
-        let head = HeadChoice::new(&args.head, &model)?;
-        let base = Request {
-            policy: Some(policy(&args.exit, head.as_ref())?),
-            draft_tokens: args.draft_tokens.unwrap_or(4),
-            ..base(&args.length, sampling(&args.sampling, false)?)?
-        };
-        let parse = |spec: &String| MethodSpec::parse(spec, &base);
-        let methods = args.methods.iter().map(parse).collect::<Result<Vec<_>, _>>();
-        let methods = methods.map_err(|e| UsageError(e.to_string()))?;
-        check_methods(&methods).map_err(|e| UsageError(e.to_string()))?;
-        let drafts = methods.iter().any(|method| method.request.method.drafts());
-        let head = head.filter(|head| head.counts(drafts));
-        check_head(&methods, head.as_ref())?;
-        check_flags(&args, &methods)?;
+        let sampling = sampling(&args.sampling, false)?;
+        let lineup = Lineup::new(
+            &args.methods,
+            HeadChoice::new(&args.head, &model)?,
+            args.draft_tokens,
+            &args.exit,
+            &args.length,
+            sampling,
+        )?;
         let questions = graded(&args.questions, args.offset, args.limit)?;
         Ok(Self {
             model,
-            head,
+            head: lineup.head,
             questions,
             style: PromptStyle::chat(args.prompting),
-            methods,
+            methods: lineup.methods,
             answer_kind: args.answer_kind,
             out: args.out,
             json: args.json,
         })
     }
-}
-
-fn check_head(methods: &[MethodSpec], head: Option<&HeadChoice>) -> anyhow::Result<()> {
-    for MethodSpec { name, request, .. } in methods {
-        super::method::method(Some(request.method), head.filter(|_| request.method.drafts()))
-            .map_err(|e| UsageError(format!("{name}: {e}")))?;
-    }
-    if head.is_some() && !methods.iter().any(|m| m.request.method.drafts()) {
-        return usage("--head does not apply: no method of --methods drafts");
-    }
-    Ok(())
-}
-
-/// Flags that no method would use are a mistake.
-fn check_flags(args: &low::Compare, methods: &[MethodSpec]) -> anyhow::Result<()> {
-    let any = |uses: fn(&MethodSpec) -> bool| methods.iter().any(uses);
-    if let Some(flag) = args.exit.given()
-        && !any(|m| m.request.method == Method::SpecExit)
-    {
-        return usage(format!("{flag} does not apply: no method of --methods is specexit"));
-    }
-    if args.draft_tokens.is_some() && !any(|m| m.request.method.drafts()) {
-        return usage("--draft-tokens does not apply: no method of --methods drafts");
-    }
-    let closes = |m: &MethodSpec| {
-        m.request.policy.is_some() || m.request.thinking_budget.is_some() || m.rule.is_some()
-    };
-    if args.length.closing_text.is_some() && !methods.iter().any(closes) {
-        return usage("--closing-text does not apply: no method of --methods closes a thought");
-    }
-    Ok(())
 }
 
 /// The questions asked for; each needs a known answer.

@@ -6,8 +6,10 @@ mod collect;
 mod compare;
 mod decoding;
 mod demo;
+mod eval;
 mod generate;
 mod label;
+mod lineup;
 mod method;
 mod model;
 mod pretrain;
@@ -21,6 +23,7 @@ pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
 pub(crate) use decoding::Decoding;
 pub(crate) use demo::Demo;
+pub(crate) use eval::Eval;
 pub(crate) use generate::Generate;
 pub(crate) use label::Label;
 

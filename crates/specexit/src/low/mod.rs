@@ -5,6 +5,7 @@ mod calibrate;
 mod collect;
 mod compare;
 mod demo;
+mod eval;
 mod generate;
 mod inspect;
 mod label;
@@ -24,6 +25,7 @@ pub(crate) use calibrate::Calibrate;
 pub(crate) use collect::Collect;
 pub(crate) use compare::Compare;
 pub(crate) use demo::Demo;
+pub(crate) use eval::Eval;
 pub(crate) use generate::Generate;
 pub(crate) use inspect::Inspect;
 pub(crate) use label::Label;
@@ -60,6 +62,7 @@ pub(crate) enum Command {
     Train(Train),
     Report(Report),
     Compare(Compare),
+    Eval(Eval),
     Calibrate(Calibrate),
     Inspect(Inspect),
     Bench(Bench),

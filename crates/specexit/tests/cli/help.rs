@@ -3,7 +3,7 @@
 use crate::run::{failure, stdout};
 
 /// All commands; the empty one is the program itself.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "",
     "generate",
     "collect",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 13] = [
     "train",
     "report",
     "compare",
+    "eval",
     "calibrate",
     "inspect",
     "bench",

@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod demo;
 mod endpoint;
+mod eval;
 mod fixture;
 mod generate;
 mod help;

@@ -1,0 +1,70 @@
+//! Flags of `eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use specexit_answer::AnswerKind;
+
+use super::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs};
+
+/// Measure what methods save and lose on whole tasks, with intervals and the whole frontier
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A task is words, algebra, code or logic (problems made on the spot, after --seed, that the built-in
+reasoner has never seen), or a file of questions with answers. Methods are those of `compare`. With a head that
+has a signal probe, every question is also closed at each of its boundaries, once; from that
+recording, accuracy against tokens is replayed for every signal, for chance and for the methods that
+probe, over the whole range of their settings (--no-frontier leaves it out).
+
+DIR gets every answer, the recordings, eval.json, eval.csv; repeating the command goes on where it
+was.
+
+Example:
+  specexit eval --model model.gguf --head run/head --task gsm8k.jsonl --limit 200 \\
+    --methods plain,eagle3,specexit,deer:0.95,nothinking --out eval")]
+pub(crate) struct Eval {
+    /// Tasks, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
+    pub(crate) task: Vec<String>,
+    /// Methods, separated by commas
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "plain,eagle3,specexit"
+    )]
+    pub(crate) methods: Vec<String>,
+    /// Questions of each task at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Folder of all that is measured
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Leave out what is not asked for by --methods
+    #[arg(long)]
+    pub(crate) no_frontier: bool,
+    /// Questions recorded together for the frontier
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) batch: usize,
+    /// Drafted tokens per round [default: 4]
+    #[arg(long, value_name = "K")]
+    pub(crate) draft_tokens: Option<usize>,
+    /// What sort of answer is looked for: auto, number, boxed or option
+    #[arg(long, value_name = "KIND", default_value_t)]
+    pub(crate) answer_kind: AnswerKind,
+    /// Print eval.json instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) head: HeadArgs,
+    #[command(flatten)]
+    pub(crate) prompting: PromptArgs,
+    #[command(flatten)]
+    pub(crate) exit: ExitArgs,
+    #[command(flatten)]
+    pub(crate) length: BudgetArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}

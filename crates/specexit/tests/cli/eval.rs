@@ -1,0 +1,71 @@
+//! Whole tasks on the built-in reasoner.
+
+use std::collections::BTreeMap;
+
+use specexit_eval::Evaluation;
+
+use crate::fixture::Fixture;
+use crate::run::{failure, json, stdout};
+
+#[test]
+fn two_tasks_by_several_methods_with_their_frontier() {
+    let f = Fixture::new();
+    let out = f.text("eval");
+    let questions = f.text("mine.jsonl");
+    let problems = ["problems", "--split", "test", "--family", "logic", "--count", "3"];
+    stdout(&[&problems[..], &["--out", &questions]].concat());
+    let tasks = format!("algebra,{questions}");
+    let methods = "plain,eagle3,specexit,deer:0.995,nothinking";
+    let args =
+        ["eval", "--model", "reference", "--task", &tasks, "--limit", "5", "--methods", methods];
+    let args = [&args[..], &["--out", &out, "--max-new-tokens", "700", "--seed", "4"]].concat();
+    let text = stdout(&args);
+    assert!(text.starts_with("algebra\n") && text.contains("\nmine\n"), "{text}");
+
+    // Again, from the files alone: the same numbers to the last digit.
+    let again = json(&[&args[..], &["--json"]].concat());
+    let saved = std::fs::read_to_string(f.path("eval/eval.json")).unwrap();
+    let evaluation: Evaluation = serde_json::from_str(&saved).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&saved).unwrap(), again);
+    assert_eq!(evaluation.tasks.keys().collect::<Vec<_>>(), ["algebra", "mine"]);
+    let algebra = &evaluation.tasks["algebra"];
+    assert_eq!((algebra["plain"].n, evaluation.tasks["mine"]["plain"].n), (5, 3));
+    assert_eq!(algebra["plain"].accuracy, algebra["eagle3"].accuracy);
+    assert_eq!(algebra["nothinking"].thinking_tokens_mean, 0.0);
+    assert!(algebra["deer:0.995"].probe_tokens_mean > 0.0);
+    assert!(algebra["specexit"].thinking_change.unwrap().high < 0.0);
+    assert_eq!(evaluation.csv(), std::fs::read_to_string(f.path("eval/eval.csv")).unwrap());
+    assert_eq!(evaluation.csv().lines().count(), 1 + 2 * 5);
+
+    // What was run for real lies on the curve that was replayed.
+    let curves: BTreeMap<&str, _> = evaluation.provenance.frontier["algebra"]
+        .iter()
+        .map(|curve| (curve.method.as_str(), &curve.points))
+        .collect();
+    let point = curves["deer"].iter().find(|point| point.setting == "deer:0.995").unwrap();
+    let run = &algebra["deer:0.995"];
+    assert_eq!(point.costs.accuracy.rate, run.accuracy);
+    assert_eq!(point.costs.thinking_tokens, run.thinking_tokens_mean);
+    assert_eq!(point.costs.probe_tokens, run.probe_tokens_mean);
+    for method in ["confidence", "progress", "remaining", "specexit", "random", "dynasor", "eat"] {
+        assert!(curves[method].len() >= 7, "{method}");
+    }
+}
+
+#[test]
+fn mistakes_are_one_sentence() {
+    let f = Fixture::new();
+    let out = f.text("eval");
+    let eval = |task: &str, more: &[&str]| {
+        failure(&[&["eval", "--model", "reference", "--task", task, "--out", &out], more].concat())
+    };
+    let (code, sentence) = eval("chess", &[]);
+    assert_eq!(code, 2);
+    assert!(sentence.starts_with("there is no task chess: neither words"), "{sentence}");
+    let (_, sentence) = eval("words,words", &[]);
+    assert!(sentence.starts_with("there can be only one task called words"), "{sentence}");
+    let (_, sentence) = eval("words", &["--methods", "plain,deer"]);
+    assert!(sentence.contains("deer:P"), "{sentence}");
+    let (_, sentence) = eval("words", &["--limit", "0"]);
+    assert_eq!(sentence, "--limit and --batch must be at least 1");
+}
