@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::Shift;
 use crate::comparison::{Comparison, Named};
 use crate::frontier::Curve;
 use crate::machine::Machine;
@@ -35,6 +36,9 @@ pub struct Provenance {
     pub head: Option<Named>,
     /// The methods in the order in which they were named.
     pub methods: Vec<String>,
+    /// How far the signals have shifted from those that the head was calibrated on, by task.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drift: BTreeMap<String, Vec<Shift>>,
     /// Curves of accuracy against tokens, by task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub frontier: BTreeMap<String, Vec<Curve>>,
@@ -123,6 +127,7 @@ impl Evaluation {
                 model: first.model.clone(),
                 head: first.head.clone(),
                 methods: first.methods.iter().map(|s| s.method.clone()).collect(),
+                drift: BTreeMap::new(),
                 frontier: curves.map(|(task, (_, c))| (task.clone(), c.clone())).collect(),
             },
             tasks: tasks.iter().map(|(task, (of, _))| (task.clone(), methods(of))).collect(),

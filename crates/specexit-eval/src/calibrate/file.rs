@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use specexit_exit::Policy;
 use specexit_model::head_file::write_atomically;
 
+use super::drift::Spread;
 use crate::comparison::Named;
 use crate::error::{EvalError, Result};
 
@@ -42,6 +43,8 @@ pub struct Calibration {
     pub delta: f64,
     /// From the smallest risk to the largest.
     pub promises: Vec<Promise>,
+    /// How the signals were distributed at boundaries, by which drift is known.
+    pub spreads: Vec<Spread>,
 }
 
 /// One risk and the setting for it.
@@ -81,6 +84,7 @@ impl Calibration {
             full_thinking_tokens: 0.0,
             delta: 0.0,
             promises: Vec::new(),
+            spreads: Vec::new(),
         }
     }
 

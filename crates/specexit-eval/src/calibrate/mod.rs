@@ -9,12 +9,14 @@
 //! anything; that the tested questions had no part in it is what the promise rests on.
 
 mod choice;
+mod drift;
 mod file;
 mod grid;
 mod run;
 mod splits;
 
 pub use choice::{Choice, Outcomes, Part, choose, questions_needed};
+pub use drift::{SHIFTED, Shift, Spread, shifts, spreads};
 pub use file::{CALIBRATION_FILE, Calibration, Promise};
 pub use grid::grid;
 pub(crate) use grid::{STEPS, length_below, share_above};

@@ -113,6 +113,16 @@ impl Table {
         self.rows.iter().map(|row| &row.signals[..])
     }
 
+    /// The signals at all cuts of all recordings, as the head says them.
+    #[must_use]
+    pub fn signals_at_cuts(&self) -> Vec<Signals> {
+        let at = |row: &Row| -> Vec<Signals> {
+            let cuts = row.recording.closed.iter();
+            cuts.filter_map(|closed| row.signals.get(closed.at.checked_sub(1)?).copied()).collect()
+        };
+        self.rows.iter().flat_map(at).collect()
+    }
+
     /// What each of `policies` makes of each recording: `[policies][recordings]`.
     ///
     /// # Errors

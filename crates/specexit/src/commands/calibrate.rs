@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::json;
 use specexit_eval::calibrate::{
-    CALIBRATION_FILE, Calibration, Promise, calibrate as choose, check_splits, outcomes,
+    CALIBRATION_FILE, Calibration, Promise, calibrate as choose, check_splits, outcomes, spreads,
 };
 use specexit_eval::replay::{Point, Table, read_signals, record};
 use specexit_eval::{named, tasks_hash, today};
@@ -54,6 +54,7 @@ pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     calibration.full_thinking_tokens = full.sum::<f64>() / tasks.len() as f64;
     calibration.delta = args.delta;
     calibration.promises = found.promises;
+    calibration.spreads = spreads(&table.signals_at_cuts());
     calibration.save(&args.out.join(CALIBRATION_FILE))?;
     if let Some(folder) = args.head.saved_in() {
         calibration.save(&folder.join(CALIBRATION_FILE))?;

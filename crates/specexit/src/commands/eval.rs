@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use specexit_engine::Engine;
+use specexit_eval::calibrate::{SHIFTED, Shift, shifts};
 use specexit_eval::replay::{RecordOptions, Table, read_signals, record};
 use specexit_eval::{
     CompareOptions, Comparison, Curve, Evaluation, Named, Subject, Task, compare, frontier, table,
@@ -13,7 +14,7 @@ use specexit_model::head_file::write_atomically;
 
 use super::calibrate::{RECORDINGS, SIGNALS};
 use super::compare::{named_head, task};
-use crate::high::{self, engine};
+use crate::high::{self, HeadChoice, engine};
 use crate::output::{print, print_json, reporter};
 
 /// Files of the folder.
@@ -26,7 +27,9 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let batch = if args.record.is_some() { args.batch } else { 1 };
     let mut engine = engine(&model, args.head.as_ref(), batch)?;
     let head = args.head.as_ref().map(named_head).transpose()?;
+    let calibration = args.head.as_ref().and_then(HeadChoice::calibration).transpose()?;
     let mut found: BTreeMap<String, (Comparison, Vec<Curve>)> = BTreeMap::new();
+    let mut drift: BTreeMap<String, Vec<Shift>> = BTreeMap::new();
     for (name, questions) in &args.tasks {
         let of = |question| task(&model, &engine, &args.style, question);
         let tasks = questions.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
@@ -44,13 +47,22 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
                 compared.questions
             );
         }
-        let curves = match &head {
-            Some(head) => curves(&args, &mut engine, &model, head, &tasks, &folder)?,
-            None => Vec::new(),
+        let table = match &head {
+            Some(head) => recorded(&args, &mut engine, &model, head, &tasks, &folder)?,
+            None => None,
         };
+        let curves = match (&table, &args.record) {
+            (Some(table), Some(base)) => frontier(&mut engine, base, table)?,
+            _ => Vec::new(),
+        };
+        if let (Some(calibration), Some(table)) = (&calibration, &table) {
+            let shifts = shifts(&calibration.spreads, &table.signals_at_cuts());
+            drift.insert(name.clone(), shifts);
+        }
         found.insert(name.clone(), (compared, curves));
     }
-    let Some(evaluation) = Evaluation::new(&found) else { return Ok(()) };
+    let Some(mut evaluation) = Evaluation::new(&found) else { return Ok(()) };
+    evaluation.provenance.drift = drift;
     let text = serde_json::to_string_pretty(&evaluation)? + "\n";
     for (file, text) in [(NUMBERS, text), (SHEET, evaluation.csv())] {
         let path = args.out.join(file);
@@ -63,19 +75,27 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     for (name, (compared, _)) in &found {
         print(&format!("{name}\n{}\n", table(compared)))?;
     }
+    for (name, shifts) in &evaluation.provenance.drift {
+        for Shift { signal, index } in shifts.iter().filter(|shift| shift.index > SHIFTED) {
+            print(&format!(
+                "{name}: {signal} is not distributed as when the head was calibrated (stability index \
+                 {index:.2}, above {SHIFTED}); its promises may not hold here\n"
+            ))?;
+        }
+    }
     Ok(())
 }
 
-/// The frontier of one task, where there is to be one.
-fn curves(
+/// What one task is replayed from, where there is to be a frontier.
+fn recorded(
     args: &high::Eval,
     engine: &mut Engine,
     model: &Model,
     head: &Named,
     tasks: &[Task],
     folder: &Path,
-) -> anyhow::Result<Vec<Curve>> {
-    let Some(request) = args.record.clone() else { return Ok(Vec::new()) };
+) -> anyhow::Result<Option<Table>> {
+    let Some(request) = args.record.clone() else { return Ok(None) };
     let options = RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch };
     let mut progress = reporter();
     let (out, base) = (folder.join(RECORDINGS), &options.request);
@@ -85,6 +105,5 @@ fn curves(
     if signals.len() < tasks.len() {
         anyhow::bail!("interrupted in recording; repeat the command to go on");
     }
-    let table = Table::new(engine, base, recordings, signals)?;
-    Ok(frontier(engine, base, &table)?)
+    Ok(Some(Table::new(engine, base, recordings, signals)?))
 }

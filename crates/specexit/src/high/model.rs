@@ -148,21 +148,31 @@ impl HeadChoice {
         Ok(Self { source, has_probe, policy, allow_other_target, promised_for, implied: false })
     }
 
-    /// The policy that was calibrated for `risk`.
-    pub(crate) fn promised(&self, risk: f64) -> anyhow::Result<Policy> {
+    /// What was promised about it, if anything was.
+    pub(crate) fn calibration(&self) -> Option<anyhow::Result<Calibration>> {
         let path = self.path().join(CALIBRATION_FILE);
         let text = match &self.source {
             HeadSource::Folder(_) => match std::fs::read_to_string(&path) {
                 Ok(text) => text,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => anyhow::bail!(
-                    "--risk needs a calibration, and {} is not there; run `specexit calibrate`",
-                    path.display()
-                ),
-                Err(error) => anyhow::bail!("cannot read {}: {error}", path.display()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+                Err(error) => {
+                    let problem = anyhow::anyhow!("cannot read {}: {error}", path.display());
+                    return Some(Err(problem));
+                }
             },
-            HeadSource::Embedded(files) => files.text(CALIBRATION_FILE)?.to_owned(),
+            HeadSource::Embedded(files) => files.text(CALIBRATION_FILE).ok()?.to_owned(),
         };
-        let calibration = Calibration::parse(&text, &path)?;
+        Some(Calibration::parse(&text, &path).map_err(Into::into))
+    }
+
+    /// The policy that was calibrated for `risk`.
+    pub(crate) fn promised(&self, risk: f64) -> anyhow::Result<Policy> {
+        let Some(calibration) = self.calibration().transpose()? else {
+            anyhow::bail!(
+                "--risk needs a calibration, and {} is not there; run `specexit calibrate`",
+                self.path().join(CALIBRATION_FILE).display()
+            );
+        };
         let promise = calibration.promise(risk, &self.hash()?)?;
         let _ = self.promised_for.set(calibration.model.hash.clone());
         let never = || Policy { thresholds: Thresholds::OFF, ..Profile::Default.policy() };
