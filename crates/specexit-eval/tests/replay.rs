@@ -12,7 +12,7 @@ use specexit_eval::replay::{
 };
 use specexit_eval::{CompareOptions, MethodSpec, Named, Rule, Subject, Task, compare};
 use specexit_exit::{
-    BoundaryRules, ExitReason, Phase, Policy, Profile, RandomExit, Smoothing, Thresholds,
+    BoundaryRules, ExitReason, Hopeless, Phase, Policy, Profile, RandomExit, Smoothing, Thresholds,
 };
 use specexit_kernels::Precision;
 use specexit_model::{DraftHead, Model, ModelSource};
@@ -114,6 +114,11 @@ fn policies() -> Vec<Policy> {
         with(Some(0.62), Some(0.45), Some(2.0)),
         with(Some(2.0), None, None),
         Policy { min_thinking_tokens: 25, lag: true, ..policy() },
+        Policy { hopeless: Some(Hopeless { after: 20, progress: 0.6 }), ..policy() },
+        Policy {
+            hopeless: Some(Hopeless { after: 30, progress: 0.45 }),
+            ..with(Some(2.0), None, None)
+        },
         Policy { smoothing: Smoothing::None, ..with(None, Some(0.7), None) },
         Policy { smoothing: Smoothing::ParagraphMean { window: 4 }, ..with(None, Some(0.6), None) },
         Policy { smoothing: Smoothing::Momentum { window: 3 }, ..with(Some(0.7), None, None) },
@@ -168,7 +173,7 @@ fn replay_is_the_exit_logic_is_the_real_run() {
         assert!((point.costs.thinking_tokens - thinking).abs() < 1e-9);
         assert_eq!(point.costs.accuracy.of, 20);
     }
-    assert!((40..170).contains(&early), "{early} of 180 thoughts ended early");
+    assert!((40..170).contains(&early), "{early} of 220 thoughts ended early");
 }
 
 #[test]

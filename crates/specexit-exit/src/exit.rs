@@ -15,6 +15,8 @@ pub enum ExitReason {
     Natural,
     /// The signals passed their thresholds at a boundary.
     Signals,
+    /// It was long and far from its end: it was given up at a boundary.
+    Hopeless,
     /// Chance ended it at a boundary: the baseline that signals have to beat.
     Random,
     /// A trial answer was good enough: a baseline that probes.
@@ -31,9 +33,10 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Natural,
         Self::Signals,
+        Self::Hopeless,
         Self::Random,
         Self::Probe,
         Self::Budget,
@@ -48,6 +51,7 @@ impl ExitReason {
         match self {
             Self::Natural => "natural",
             Self::Signals => "signals",
+            Self::Hopeless => "hopeless",
             Self::Random => "random",
             Self::Probe => "probe",
             Self::Budget => "budget",
@@ -73,7 +77,7 @@ impl FromStr for ExitReason {
             ParseError::new(
                 "exit reason",
                 text,
-                "natural, signals, random, probe, budget, length, stop or no_thinking",
+                "natural, signals, hopeless, random, probe, budget, length, stop or no_thinking",
             )
         })
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     boundary::BoundaryRules,
     error::{ParseError, SettingError},
+    hopeless::Hopeless,
     random::RandomExit,
     smoothing::Smoothing,
     thresholds::Thresholds,
@@ -77,6 +78,9 @@ pub struct Policy {
     pub boundaries: BoundaryRules,
     /// No exit by signals before this many thinking tokens.
     pub min_thinking_tokens: usize,
+    /// Thoughts that are given up, whatever the thresholds say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hopeless: Option<Hopeless>,
     /// Exits by chance instead of by signals: a baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random: Option<RandomExit>,
@@ -143,6 +147,7 @@ impl Profile {
             zero_is_missing: true,
             boundaries: newlines.clone(),
             min_thinking_tokens: 0,
+            hopeless: None,
             random: None,
         };
         match self {

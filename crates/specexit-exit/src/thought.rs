@@ -207,8 +207,8 @@ impl Thought {
                 self.accept(token);
             }
             let following = run.get(i + 1).copied().unwrap_or(next);
-            if let Some(signals) = self.decide(signal(i), following, &mut round) {
-                return self.cut_by_policy(i + 1, signals);
+            if let Some((reason, signals)) = self.decide(signal(i), following, &mut round) {
+                return self.cut_by_policy(i + 1, reason, signals);
             }
         }
         if !self.admits(next) {
@@ -373,13 +373,13 @@ impl Thought {
         }
     }
 
-    /// Whether the signals end the thought after the last accepted token; the signals that do.
+    /// Whether the policy ends the thought after the last accepted token: why, and at which signals.
     fn decide(
         &mut self,
         signals: Signals,
         following: TokenId,
         round: &mut Round,
-    ) -> Option<Signals> {
+    ) -> Option<(ExitReason, Signals)> {
         let config = Arc::clone(&self.config);
         let policy = config.policy.as_ref()?;
         let last = self.span.last;
@@ -397,17 +397,19 @@ impl Thought {
             return None;
         }
         round.looked = true;
-        let wanted = match &policy.random {
-            Some(random) => random.exits(self.span.generated),
-            None => policy.thresholds.pass(&value, policy.zero_is_missing),
+        let (wanted, reason) = match &policy.random {
+            Some(random) => (random.exits(self.span.generated), ExitReason::Random),
+            None => (policy.thresholds.pass(&value, policy.zero_is_missing), ExitReason::Signals),
         };
-        let passed = wanted && self.thinking_tokens() >= policy.min_thinking_tokens;
-        if passed {
+        let thinking = self.thinking_tokens();
+        let passed = wanted && thinking >= policy.min_thinking_tokens;
+        let given_up = policy.hopeless.is_some_and(|rule| rule.gives_up(thinking, &value));
+        if passed || given_up {
             // The target is closing the thought by itself right here: leave it to it.
             let after = self.after(following);
             let begins_marker = after.begun_marker(&config.markers.close_ids).is_some();
             if after.phase == Phase::Thinking && !begins_marker {
-                return Some(value);
+                return Some((if passed { reason } else { ExitReason::Hopeless }, value));
             }
         }
         if let Some(smoothers) = &mut self.smoothers {
@@ -421,10 +423,8 @@ impl Thought {
         Verdict { keep, force: Some(self.close_by_force(reason, self.smoothed())) }
     }
 
-    fn cut_by_policy(&mut self, keep: usize, signals: Signals) -> Verdict {
+    fn cut_by_policy(&mut self, keep: usize, reason: ExitReason, signals: Signals) -> Verdict {
         self.root = None;
-        let random = self.has_policy(|policy| policy.random.is_some());
-        let reason = if random { ExitReason::Random } else { ExitReason::Signals };
         Verdict { keep, force: Some(self.close_by_force(reason, signals)) }
     }
 

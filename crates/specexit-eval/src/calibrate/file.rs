@@ -61,9 +61,28 @@ pub struct Promise {
     pub of: usize,
     /// Upper end of the one-sided 1 − δ interval of the setting's own risk.
     pub bound: f64,
-    /// Thinking tokens as a share of those of full thinking.
+    /// Thinking tokens as a share of those of full thinking, with the rule for giving up where there is one.
     pub thinking_share: f64,
     /// Settings tested in turn.
+    pub tested: usize,
+    /// The further risk of giving thoughts up, where that was asked for; the rule is part of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hopeless: Option<GivenUp>,
+}
+
+/// What is promised about a rule for giving thoughts up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenUp {
+    /// At most this share of the answers that full thinking gets right is lost by it.
+    pub risk: f64,
+    /// Losses among the questions that tested it.
+    pub lost: usize,
+    /// Those questions that full thinking answers right.
+    pub of: usize,
+    /// Upper end of the one-sided 1 − δ interval of its own risk.
+    pub bound: f64,
+    /// Rules tested in turn.
     pub tested: usize,
 }
 
@@ -158,6 +177,7 @@ mod tests {
             bound: 0.9 * risk,
             thinking_share: 0.4,
             tested: 12,
+            hopeless: None,
         };
         let promises = [0.005, 0.01, 0.05].map(promise).to_vec();
         let all = Calibration {

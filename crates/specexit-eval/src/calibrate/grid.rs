@@ -1,6 +1,6 @@
 //! The settings among which calibration chooses.
 
-use specexit_exit::{Policy, Smoothing, Thresholds};
+use specexit_exit::{Hopeless, Policy, Smoothing, Thresholds};
 
 /// Settings of one path, from one that hardly ever exits to one that nearly always does.
 pub(crate) const STEPS: i32 = 40;
@@ -34,6 +34,7 @@ pub fn grid(base: &Policy) -> Vec<Vec<Policy>> {
                 profile: "calibrated".to_owned(),
                 thresholds: thresholds(step),
                 smoothing,
+                hopeless: None,
                 random: None,
                 ..base.clone()
             });
@@ -51,6 +52,25 @@ pub fn grid(base: &Policy) -> Vec<Vec<Policy>> {
         }
     }
     paths
+}
+
+/// All rules for giving up, alone: at four limits of progress, after ever fewer tokens, from 8,192 down to a
+/// dozen.
+#[must_use]
+pub fn hopeless_grid(base: &Policy) -> Vec<Vec<Policy>> {
+    let after = |step: i32| 8192f64 * 2f64.powf(-f64::from(step) / 4.0);
+    let path = |progress: f32| {
+        let rules = (0..STEPS).map(|step| Hopeless { after: after(step) as usize, progress });
+        let alone = |rule| Policy {
+            profile: "calibrated".to_owned(),
+            thresholds: Thresholds::OFF,
+            hopeless: Some(rule),
+            random: None,
+            ..base.clone()
+        };
+        rules.map(alone).collect()
+    };
+    [0.3, 0.5, 0.8, 0.95].map(path).to_vec()
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ mod splits;
 
 pub use choice::{Choice, Outcomes, Part, choose, questions_needed};
 pub use drift::{SHIFTED, Shift, Spread, shifts, spreads};
-pub use file::{CALIBRATION_FILE, Calibration, Promise};
-pub use grid::grid;
+pub use file::{CALIBRATION_FILE, Calibration, GivenUp, Promise};
 pub(crate) use grid::{STEPS, length_below, share_above};
+pub use grid::{grid, hopeless_grid};
 pub use run::{Calibrated, calibrate, outcomes};
 pub use splits::{Kept, check_splits};

@@ -1,12 +1,12 @@
 //! From a table of recorded thoughts to promises.
 
 use serde::Serialize;
-use specexit_exit::Policy;
+use specexit_exit::{Hopeless, Policy};
 use specexit_model::hash::sha256_hex;
 
 use super::choice::{Choice, Outcomes, Part, TESTING, choose};
-use super::file::Promise;
-use super::grid::grid;
+use super::file::{GivenUp, Promise};
+use super::grid::{grid, hopeless_grid};
 use crate::error::Result;
 use crate::replay::{Point, Table};
 
@@ -24,7 +24,10 @@ pub struct Calibrated {
 /// # Errors
 /// A policy that decides by rounds.
 pub fn outcomes(table: &Table, base: &Policy) -> Result<(Vec<Policy>, Outcomes)> {
-    let paths = grid(base);
+    along(table, &grid(base))
+}
+
+fn along(table: &Table, paths: &[Vec<Policy>]) -> Result<(Vec<Policy>, Outcomes)> {
     let lengths: Vec<usize> = paths.iter().map(Vec::len).collect();
     let policies = paths.concat();
     let outcomes = table.outcomes(&policies)?;
@@ -33,22 +36,62 @@ pub fn outcomes(table: &Table, base: &Policy) -> Result<(Vec<Policy>, Outcomes)>
     Ok((policies, Outcomes::new(&lengths, &outcomes, &full)))
 }
 
-/// Finds, for each of `risks`, the setting that saves most at that risk with confidence 1 − `delta`.
-/// Boundaries are those of `base`.
+/// Finds, for each of `risks`, the setting that saves most at that risk with confidence 1 − `delta`, and to
+/// each, with a risk of its own, a rule for giving thoughts up. Boundaries are those of `base`.
+///
+/// The rule is calibrated alone. Where both are in force, a thought ends by one of them, as it would have
+/// ended by that one alone; so the answers lost are among those lost by either, and the risks add up.
 ///
 /// # Errors
 /// Too few questions to promise anything, or a policy that decides by rounds.
-pub fn calibrate(table: &Table, base: &Policy, risks: &[f64], delta: f64) -> Result<Calibrated> {
+pub fn calibrate(
+    table: &Table,
+    base: &Policy,
+    risks: &[f64],
+    hopeless: Option<f64>,
+    delta: f64,
+) -> Result<Calibrated> {
     let (policies, outcomes) = outcomes(table, base)?;
     let ids: Vec<&str> = table.recordings().map(|r| r.question.as_str()).collect();
     let part = parts(&ids);
-    let promises = risks.iter().map(|&risk| {
+    let mut promises = Vec::with_capacity(risks.len());
+    for &risk in risks {
         let Choice { setting, lost, of, bound, thinking_share, tested } =
             choose(&outcomes, &part, risk, delta)?;
-        let policy = setting.map(|setting| policies[setting].clone());
-        Ok(Promise { risk, policy, lost, of, bound, thinking_share, tested })
-    });
-    Ok(Calibrated { promises: promises.collect::<Result<_>>()?, points: table.points(&policies)? })
+        let mut promise = Promise {
+            risk,
+            policy: setting.map(|setting| policies[setting].clone()),
+            lost,
+            of,
+            bound,
+            thinking_share,
+            tested,
+            hopeless: None,
+        };
+        if let (Some(policy), Some(risk)) = (&mut promise.policy, hopeless) {
+            let (rule, promised) = give_up(table, policy, &part, risk, delta)?;
+            policy.hopeless = rule;
+            promise.hopeless = Some(promised);
+            let (_, together) = along(table, &[vec![policy.clone()]])?;
+            promise.thinking_share = together.share(0, &part.test);
+        }
+        promises.push(promise);
+    }
+    Ok(Calibrated { promises, points: table.points(&policies)? })
+}
+
+/// The rule for giving up that saves most at `risk`, smoothed as `policy` is.
+fn give_up(
+    table: &Table,
+    policy: &Policy,
+    part: &Part,
+    risk: f64,
+    delta: f64,
+) -> Result<(Option<Hopeless>, GivenUp)> {
+    let (rules, outcomes) = along(table, &hopeless_grid(policy))?;
+    let Choice { setting, lost, of, bound, tested, .. } = choose(&outcomes, part, risk, delta)?;
+    let rule = setting.and_then(|setting| rules[setting].hopeless);
+    Ok((rule, GivenUp { risk, lost, of, bound, tested }))
 }
 
 /// A quarter of the questions to choose a path, the others to test its settings; by the hash of their ids, so that

@@ -92,7 +92,10 @@ pub fn replay(recording: &Recording, signals: &[Signals], mut thought: Thought) 
         }
         exit = thought.commit(&pair[..1], &[*signals], pair[1]).force;
     }
-    let early = exit.filter(|exit| matches!(exit.reason, ExitReason::Signals | ExitReason::Random));
+    let by_policy = |exit: &Exit| {
+        matches!(exit.reason, ExitReason::Signals | ExitReason::Hopeless | ExitReason::Random)
+    };
+    let early = exit.filter(by_policy);
     let Some(exit) = early else { return Ok(Outcome::at(recording, None)) };
     let at = exit.token_index;
     match recording.closed.iter().position(|closed| closed.at == at) {

@@ -214,8 +214,10 @@ impl Row {
 
     fn outcome(&self, places: &[Place], policy: &Policy) -> Outcome {
         let exits = |place: &&Place| {
-            place.thinking >= policy.min_thinking_tokens
-                && policy.thresholds.pass(&place.signals, policy.zero_is_missing)
+            let passed = place.thinking >= policy.min_thinking_tokens
+                && policy.thresholds.pass(&place.signals, policy.zero_is_missing);
+            let hopeless = policy.hopeless.as_ref();
+            passed || hopeless.is_some_and(|rule| rule.gives_up(place.thinking, &place.signals))
         };
         Outcome::at(&self.recording, places.iter().find(exits).map(|place| place.cut))
     }

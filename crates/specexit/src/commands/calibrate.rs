@@ -9,6 +9,7 @@ use specexit_eval::calibrate::{
 };
 use specexit_eval::replay::{Point, Table, read_signals, record};
 use specexit_eval::{named, tasks_hash, today};
+use specexit_exit::Hopeless;
 
 use super::compare::{named_head, task};
 use crate::high::{self, engine};
@@ -45,7 +46,7 @@ pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     if let Some(splits) = args.splits {
         return check(&args, &table, splits);
     }
-    let found = choose(&table, &args.base, &args.risks, args.delta)?;
+    let found = choose(&table, &args.base, &args.risks, args.hopeless_risk, args.delta)?;
 
     let full = table.recordings().map(|r| r.thinking_tokens as f64);
     let mut calibration = Calibration::new(named(&model), head, today(), tasks_hash(&tasks));
@@ -106,7 +107,7 @@ fn describe(calibration: &Calibration) -> String {
         "{} questions, {} answered right after {:.1} thinking tokens on average\n",
         c.questions, c.right, c.full_thinking_tokens
     );
-    for Promise { risk, policy, lost, of, bound, thinking_share, .. } in &c.promises {
+    for Promise { risk, policy, lost, of, bound, thinking_share, hopeless, .. } in &c.promises {
         let (risk, share) = (100.0 * risk, 100.0 * thinking_share);
         let _ = match policy {
             Some(policy) => writeln!(
@@ -122,6 +123,19 @@ fn describe(calibration: &Calibration) -> String {
                 text,
                 "risk {risk} %: no early exit could be shown to be that safe; thoughts are not cut"
             ),
+        };
+        let Some(given_up) = hopeless else { continue };
+        let rule = policy.as_ref().and_then(|policy| policy.hopeless);
+        let _ = match rule {
+            Some(Hopeless { after, progress }) => writeln!(
+                text,
+                "  given up after {after} thinking tokens below progress {progress}: {} of {} answers lost, \
+                 at most {:.2} %",
+                given_up.lost,
+                given_up.of,
+                100.0 * given_up.bound
+            ),
+            None => writeln!(text, "  no rule for giving up could be shown to be that safe"),
         };
     }
     text

@@ -24,6 +24,8 @@ pub(crate) struct Calibrate {
     pub(crate) base: Policy,
     /// From the smallest to the largest.
     pub(crate) risks: Vec<f64>,
+    /// Of giving thoughts up, where that is wanted.
+    pub(crate) hopeless_risk: Option<f64>,
     pub(crate) delta: f64,
     /// Random halves to check promises on, instead of making them.
     pub(crate) splits: Option<usize>,
@@ -46,7 +48,9 @@ impl Calibrate {
         let mut risks = args.risk;
         risks.sort_by(f64::total_cmp);
         risks.dedup();
-        for (flag, value) in risks.iter().map(|r| ("--risk", *r)).chain([("--delta", args.delta)]) {
+        let given = risks.iter().map(|risk| ("--risk", *risk));
+        let given = given.chain(args.hopeless_risk.map(|risk| ("--hopeless-risk", risk)));
+        for (flag, value) in given.chain([("--delta", args.delta)]) {
             if !(value > 0.0 && value < 1.0) {
                 return usage(format!("{flag} is {value}; it must be above 0 and below 1"));
             }
@@ -58,7 +62,8 @@ impl Calibrate {
             return usage("--splits is 0; give at least one");
         }
         let questions = graded(&args.questions, args.offset, args.limit)?;
-        if let Some(&least) = risks.first() {
+        let all = risks.iter().copied().chain(args.hopeless_risk);
+        if let Some(least) = all.min_by(f64::total_cmp) {
             let halves = if args.splits.is_some() { 2 } else { 1 };
             let needed = halves * questions_needed(least, args.delta, 1.0);
             if questions.len() < needed {
@@ -84,6 +89,7 @@ impl Calibrate {
             record: RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch },
             base,
             risks,
+            hopeless_risk: args.hopeless_risk,
             delta: args.delta,
             splits: args.splits,
             out: args.out,

@@ -35,6 +35,9 @@ pub(crate) struct Calibrate {
     /// Risks to calibrate for, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0.01")]
     pub(crate) risk: Vec<f64>,
+    /// Give long thoughts up that are far from their end, at this further risk
+    #[arg(long, value_name = "X", conflicts_with = "splits")]
+    pub(crate) hopeless_risk: Option<f64>,
     /// Probability that a promise may be wrong
     #[arg(long, value_name = "X", default_value_t = 0.05)]
     pub(crate) delta: f64,

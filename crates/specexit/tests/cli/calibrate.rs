@@ -21,7 +21,7 @@ fn head_and_questions(f: &Fixture, count: &str) -> (String, String) {
 #[test]
 fn a_promise_is_made_used_and_checked() {
     let f = Fixture::new();
-    let (head, questions) = head_and_questions(&f, "70");
+    let (head, questions) = head_and_questions(&f, "48");
     let out = f.text("calibration");
     let calibrate = |more: &[&str]| -> Vec<String> {
         let args =
@@ -34,7 +34,7 @@ fn a_promise_is_made_used_and_checked() {
         stdout(&args.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let text = run(&["--risk", "0.2,0.1", "--delta", "0.1"]);
-    assert!(text.starts_with("70 questions, "), "{text}");
+    assert!(text.starts_with("48 questions, "), "{text}");
     assert!(text.contains("\nrisk 10 %: ") && text.contains("\nrisk 20 %: "), "{text}");
     assert!(text.contains("of the thinking is left with thresholds"), "{text}");
 
@@ -53,6 +53,11 @@ fn a_promise_is_made_used_and_checked() {
 
     let checked = run(&["--risk", "0.3", "--delta", "0.2", "--splits", "20"]);
     assert!(checked.contains("of 20 splits"), "{checked}");
+
+    let given_up = run(&["--risk", "0.2", "--delta", "0.1", "--hopeless-risk", "0.1"]);
+    assert!(given_up.contains("\n  given up after "), "{given_up}");
+    let args = calibrate(&["--risk", "0.1,0.2", "--delta", "0.1"]);
+    stdout(&args.iter().map(String::as_str).collect::<Vec<_>>());
 
     // The promised policy decides.
     let thought = ["generate", "--model", "reference", "--head", &head, "--json"];
