@@ -171,7 +171,7 @@ impl Sandbox {
             names = [sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix]\n\
             for name in names: print(name); print(os.path.realpath(name))";
         let found = Command::new(python)
-            .args(["-B", "-c", places])
+            .args(["-I", "-B", "-c", places])
             .stdin(Stdio::null())
             .output()
             .map_err(|e| no_python(e.to_string()))?;
