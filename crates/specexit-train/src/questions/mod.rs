@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(questions[4].id, format!("{}-2", questions[0].id));
     }
 
-    fn only(record: serde_json::Value) -> Question {
+    fn only(record: Value) -> Question {
         read(&record.to_string()).unwrap().remove(0)
     }
 
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn broken_options_and_kinds_are_named() {
-        let error = |record: serde_json::Value| read(&record.to_string()).unwrap_err().to_string();
+        let error = |record: Value| read(&record.to_string()).unwrap_err().to_string();
         for (record, part) in [
             (json!({"question": "a", "choices": "b"}), "must be a list"),
             (json!({"question": "a", "choices": {"text": ["b", "c"], "label": ["A"]}}), "must be"),
