@@ -6,8 +6,16 @@
 //! [`matches_gold`] does both for a reference answer as the common data sets write it.
 //!
 //! Equal means equal in value: an expression in another form (`(a+5)(b+2)` multiplied out) is equal,
-//! a rounded number (`4.67` for `14/3`) is not. Percent signs, currencies, degrees and units after a
-//! number are ignored, so `10` equals `10\%` and `5 cm` equals `5`.
+//! and so is an equation times a number (`x+2y=8` for `y=4-\frac{x}{2}`), a union of intervals in
+//! another order or written as inequalities, and a list in another order. A rounded number (`4.67`
+//! for `14/3`) is not equal. Rational values are compared exactly, all others in double precision.
+//!
+//! Percent signs, currencies, degrees and units are ignored where one side has none: `5 cm` equals
+//! `5`, and `10\%` equals both 10 and 0.1. Where both sides have well-known units these must agree:
+//! `5 cm` equals `50 mm` and neither `5 m` nor `5 cm^2`.
+//!
+//! `tests/pairs.jsonl` is a list of pairs checked by hand; on it false accepts and false rejects are
+//! counted.
 
 mod answer;
 mod brackets;
@@ -15,12 +23,15 @@ mod compare;
 mod expression;
 mod extract;
 mod gold;
+mod intervals;
 mod latex;
 mod number;
 mod option_letter;
+mod relation;
 mod statement;
 mod trim;
 mod typography;
+mod units;
 
 pub use answer::{Answer, AnswerKind, ParseKindError};
 pub use compare::equal;

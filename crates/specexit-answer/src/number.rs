@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+/// Words that multiply the number before them, as powers of ten.
+pub(crate) const SCALES: [(&str, &str); 5] =
+    [("hundred", "2"), ("thousand", "3"), ("million", "6"), ("billion", "9"), ("trillion", "12")];
+
 /// The numbers of a text, in order: signs, thousands separators, decimals, powers of ten, simple
 /// and mixed fractions. Digits that belong to a name, an index or an exponent (`x1`, `a_2`, `cm^2`)
 /// are no numbers of their own. The text must be folded.
@@ -15,7 +19,7 @@ pub(crate) fn numbers(text: &str) -> Vec<Range<usize>> {
             at = end;
             found.push(signed_start(bytes, start)..end);
         } else if starts_number(bytes, at) {
-            at = number_end(bytes, at);
+            at = scale_end(bytes, number_end(bytes, at));
             if !belongs_to_name(bytes, start) {
                 found.push(signed_start(bytes, start)..at);
             }
@@ -94,6 +98,15 @@ fn signed_start(bytes: &[u8], start: usize) -> usize {
         }
         _ => start,
     }
+}
+
+/// Includes the word in `2.5 million`.
+fn scale_end(bytes: &[u8], at: usize) -> usize {
+    let word = SCALES.iter().map(|(word, _)| word).find(|word| {
+        let rest = bytes[at..].strip_prefix(b" ").and_then(|r| r.strip_prefix(word.as_bytes()));
+        rest.is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric))
+    });
+    word.map_or(at, |word| at + 1 + word.len())
 }
 
 fn number_end(bytes: &[u8], start: usize) -> usize {

@@ -79,6 +79,16 @@ fn named(text: &str) -> Option<char> {
         .flat_map(|word| lower.match_indices(word).map(|(at, word)| at + word.len()))
         .filter_map(|end| {
             let rest = text[end..].trim_start_matches([' ', '*', ':', '(']);
+            // `the choice is B)`, but not `the choice is A matter of taste`.
+            let rest = match rest
+                .strip_prefix("is ")
+                .map(|rest| rest.trim_start_matches(['*', '(']))
+            {
+                Some(stated) if stated[..].chars().nth(1).is_none_or(|c| ").*,:".contains(c)) => {
+                    stated
+                }
+                _ => rest,
+            };
             let letter = rest.chars().next().filter(char::is_ascii_uppercase).and_then(label)?;
             let after = rest[1..].chars().next();
             (!after.is_some_and(char::is_alphanumeric)).then_some((end, letter))

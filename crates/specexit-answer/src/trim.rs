@@ -1,9 +1,16 @@
 //! Taking off what stands around a value in the normal spelling: `x =`, "about", units, labels.
 
-use crate::{brackets::split, expression};
+use std::borrow::Cow;
+
+use crate::{
+    brackets::{bracketed, split},
+    expression,
+};
 
 pub(crate) fn trim(value: &str) -> String {
     let value = strip_label(strip_approximately(strip_membership(value)));
+    let value = strip_parenthesised_digits(strip_point_name(value));
+    let value = value.as_ref();
     let parts: Vec<&str> = split(value, ",").into_iter().map(right_hand_side).collect();
     let value = parts.join(",");
     let value = strip_unit(strip_approximately(&value));
@@ -21,6 +28,36 @@ fn strip_label(value: &str) -> &str {
     if label { value[3..].trim_start() } else { value }
 }
 
+/// `(r,\theta)=(3,4)` is `(3,4)`.
+fn strip_point_name(value: &str) -> &str {
+    let Some((left, right)) = value.split_once('=') else { return value };
+    let (Some((_, names, _)), Some((_, coordinates, _))) = (bracketed(left), bracketed(right))
+    else {
+        return value;
+    };
+    let (names, coordinates) = (split(names, ","), split(coordinates, ","));
+    let named = names.len() == coordinates.len() && names.iter().all(|name| is_name(name));
+    if named { right } else { value }
+}
+
+/// `(2516)_{8}` is `2516_{8}`.
+fn strip_parenthesised_digits(value: &str) -> Cow<'_, str> {
+    let digits = value.strip_prefix('(').and_then(|rest| rest.split_once(")_"));
+    match digits {
+        Some((digits, base)) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Cow::Owned(format!("{digits}_{base}"))
+        }
+        _ => Cow::Borrowed(value),
+    }
+}
+
+/// A variable or a word that names a value: `x`, `\theta`, `x_{1}`, `Area`.
+pub(crate) fn is_name(text: &str) -> bool {
+    let name = text.strip_prefix('\\').unwrap_or(text);
+    let name = name.split_once("_{").map_or(name, |(name, _)| name);
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || c == ' ')
+}
+
 /// `x=5` and `12*3=36` are 5 and 36; `x+y=5` stays.
 fn right_hand_side(value: &str) -> &str {
     let Some((left, _)) = value.split_once('=') else { return value };
@@ -28,15 +65,15 @@ fn right_hand_side(value: &str) -> &str {
         let function = left.len() == 4 && left.ends_with(')') && value.matches('=').count() == 1;
         return if function { &value[5..] } else { value };
     };
-    let name = left.strip_prefix('\\').unwrap_or(left);
-    let is_name = !name.is_empty()
-        && name
-            .split_once("_{")
-            .map_or(name, |(name, _)| name)
-            .chars()
-            .all(|c| c.is_ascii_alphabetic() || c == ' ');
     let product_of_variables = left.len() == 2 && !left.contains([' ', '\\']);
-    if (is_name && !product_of_variables) || expression::is_constant(left) { right } else { value }
+    if is_name(left) && !product_of_variables {
+        right
+    } else if expression::is_constant(left) {
+        // `3=x`
+        if right.len() == 1 && is_name(right) { left } else { right }
+    } else {
+        value
+    }
 }
 
 fn strip_approximately(mut value: &str) -> &str {

@@ -91,6 +91,40 @@ const PIECES: &[&str] = &[
     " dollars",
     "0",
     "00",
+    "\\over ",
+    "\\overline{",
+    ".\\overline{3}",
+    "\\lfloor",
+    "\\rfloor",
+    "\\binom{5}{2}",
+    "\\setminus",
+    "\\cap",
+    "\\mathbb{R}",
+    "\\emptyset",
+    "\\mp",
+    "\\langle",
+    "<",
+    "\\le ",
+    "≥",
+    "\\ne",
+    ";",
+    "x=",
+    "y=",
+    "(x,y)=",
+    " million",
+    "sqrt(",
+    "pi",
+    "infinity",
+    "\\sin^{-1}",
+    "^(",
+    "^-",
+    "i",
+    "e^",
+    " square ",
+    "\\text{ m}",
+    " per ",
+    "\\$",
+    "340282366920938463463374607431768211456",
     "\u{200b}",
 ];
 
@@ -198,9 +232,27 @@ fn a_megabyte_of_anything_is_quick() {
         assert!(start.elapsed() < Duration::from_secs(5), "{name:?} took {:?}", start.elapsed());
     }
     // Just short enough to be compared as structures.
-    for piece in
-        ["(", "(1,", "\\frac{", "\\{", "|", "-", "\\sqrt{", "1,", "x", "\\sin", "{", "\\pm"]
-    {
+    for piece in [
+        "(",
+        "(1,",
+        "\\frac{",
+        "\\{",
+        "|",
+        "-",
+        "\\sqrt{",
+        "1,",
+        "x",
+        "\\sin",
+        "{",
+        "\\pm",
+        "!",
+        "x<",
+        "\\cup",
+        "0.\\overline{1}",
+        "^(",
+        "\\text{m}",
+        "x=1,",
+    ] {
         let text = piece.repeat(1990 / piece.len());
         let other = format!("{text}1");
         let start = Instant::now();

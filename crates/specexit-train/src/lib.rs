@@ -42,7 +42,7 @@ pub use pretrain::{
 };
 pub use progress::{Bar, Progress, Silent};
 pub use provenance::{ModelId, PROGRAM};
-pub use questions::{Question, read_questions};
+pub use questions::{Grading, Question, read_questions};
 pub use random::shuffle;
 pub use reasoner::{
     CHAT_TEMPLATE, DataRecipe, EOS, PAD, RECIPE_FILE, ReasonerCorpus, Recipe, THINK_END,

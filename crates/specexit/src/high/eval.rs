@@ -6,7 +6,7 @@ use specexit_answer::AnswerKind;
 use specexit_engine::Request;
 use specexit_eval::MethodSpec;
 use specexit_problems::{Difficulty, Family, Problems, Split};
-use specexit_train::Question;
+use specexit_train::{Grading, Question};
 
 use super::compare::graded;
 use super::lineup::Lineup;
@@ -85,6 +85,7 @@ fn task_of(task: &str, limit: usize, seed: u64) -> anyhow::Result<(String, Vec<Q
             question: problem.question,
             gold: Some(problem.answer),
             group: None,
+            grading: Grading::Answer(AnswerKind::Auto),
         };
         return Ok((task.to_owned(), problems.map(question).collect()));
     }

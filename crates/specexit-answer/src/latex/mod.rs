@@ -1,9 +1,9 @@
 //! One spelling for all the ways of writing a value, in LaTeX or in prose.
 
+mod plain;
+
 use crate::{
-    expression,
-    number::thousands_group,
-    trim,
+    brackets, expression, trim,
     typography::{fold, strip_marks},
 };
 
@@ -31,16 +31,25 @@ const TEXT: [&str; 11] = [
 /// fractions, roots and exponents with braces; numbers without separators or idle zeros; no `x =`
 /// in front; plain words in lower case.
 pub(crate) fn normalise(text: &str) -> String {
+    let value = respell(text);
+    if value.len() > LONGEST {
+        return value;
+    }
+    let value = trim::trim(strip_marks(&value));
+    if expression::is_words(&value) { value.to_ascii_lowercase() } else { value }
+}
+
+/// The normal spelling with all that stands around the value: names, relations, labels.
+pub(crate) fn respell(text: &str) -> String {
     let folded = fold(text);
     let value = strip_marks(&folded);
     if value.len() > LONGEST {
         return value.split_whitespace().collect();
     }
-    let value = join_thousands(&join_alternatives(value));
+    let value = plain::join_thousands(&plain::join_alternatives(value));
     let mut writer = Writer::default();
-    writer.read(&value, 0);
-    let value = trim::trim(strip_marks(&writer.out));
-    if expression::is_words(&value) { value.to_ascii_lowercase() } else { value }
+    writer.read(&plain::join_scales(&value), 0);
+    writer.out
 }
 
 /// Takes `\text{…}`, `\boxed{…}` and the like off a value they enclose wholly.
@@ -78,55 +87,34 @@ fn group_end(text: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// `1 and −2`, `3 or 5` become lists.
-fn join_alternatives(text: &str) -> String {
-    if !text.bytes().any(|b| b.is_ascii_digit()) {
-        return text.to_owned();
+/// The length of `(…)` at the start of a text.
+fn parenthesised(text: &str) -> Option<usize> {
+    if !text.starts_with('(') {
+        return None;
     }
-    let mut text = text.to_owned();
-    for word in [", and ", ", or ", " and ", " or "] {
-        text = text.replace(word, ", ");
-    }
-    text
-}
-
-/// Takes the separators out of `10,080`, `10,\!080` and `10{,}080`; but not inside brackets, where
-/// `(15,290)` is a pair.
-fn join_thousands(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = String::with_capacity(text.len());
-    let mut depth = 0_i32;
-    let mut run = 0;
-    let mut decimals = false;
-    let mut at = 0;
-    while at < bytes.len() {
-        if depth <= 0
-            && (1..=3).contains(&run)
-            && !decimals
-            && let Some(end) = thousands_group(bytes, at)
-        {
-            out.push_str(&text[end - 3..end]);
-            // A further group may follow.
-            run = 3;
-            at = end;
-            continue;
-        }
-        match bytes[at] {
-            b'(' | b'[' => depth += 1,
-            b')' | b']' => depth -= 1,
+    let mut depth = 0_usize;
+    for (at, b) in text.bytes().enumerate() {
+        match b {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
             _ => {}
         }
-        if bytes[at].is_ascii_digit() {
-            run += 1;
-        } else {
-            run = 0;
-            decimals = bytes[at] == b'.';
+        if depth == 0 {
+            return Some(at + 1);
         }
-        let length = text[at..].chars().next().map_or(1, char::len_utf8);
-        out.push_str(&text[at..at + length]);
-        at += length;
     }
-    out
+    None
+}
+
+/// The length of an exponent of plain text: `10`, `-5`, `(1/2)`. LaTeX would take its first
+/// character only, but nobody means that.
+fn plain_exponent(text: &str) -> Option<usize> {
+    if let Some(length) = parenthesised(text) {
+        return Some(length);
+    }
+    let sign = usize::from(text.starts_with('-'));
+    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0).then_some(sign + digits)
 }
 
 /// Writes the normal spelling.
@@ -153,6 +141,14 @@ impl Writer {
                 b'^' | b'_' => self.script(text, at, depth),
                 b'{' => self.group(text, at, depth),
                 b'}' | b'$' | b'%' | b'~' => at + 1,
+                // `3, \text{ and } 4` has become two of them.
+                b',' | b';' => {
+                    if !self.out.ends_with(',') {
+                        self.push(",");
+                    }
+                    at + 1
+                }
+                b if b.is_ascii_alphabetic() => self.word(text, at, depth),
                 b'0'..=b'9' => self.literal(text, at),
                 b'.' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) => self.literal(text, at),
                 b if b.is_ascii_whitespace() => {
@@ -187,6 +183,31 @@ impl Writer {
         self.command = true;
     }
 
+    /// A run of letters: math written without backslashes, or just letters.
+    fn word(&mut self, text: &str, at: usize, depth: usize) -> usize {
+        let length = text[at..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let end = at + length;
+        let word = &text[at..end];
+        let joined = self.space || !self.out.ends_with(|c: char| c.is_alphabetic());
+        match plain::command_of(word).filter(|_| joined) {
+            Some("sqrt") => match text[end..].trim_start().strip_prefix('(') {
+                Some(_) => self.root(text, end, depth),
+                None => {
+                    self.push(word);
+                    end
+                }
+            },
+            Some(name) => {
+                self.push_command(name);
+                end
+            }
+            None => {
+                self.push(word);
+                end
+            }
+        }
+    }
+
     /// A number, without idle zeros; `1.2e5` as a power of ten.
     fn literal(&mut self, text: &str, start: usize) -> usize {
         let bytes = text.as_bytes();
@@ -196,7 +217,14 @@ impl Writer {
         let mut number = if whole.is_empty() { "0".to_owned() } else { whole.to_owned() };
         if bytes.get(at) == Some(&b'.') {
             let count = digits(at + 1);
-            let decimals = text[at + 1..at + 1 + count].trim_end_matches('0');
+            let mut decimals = &text[at + 1..at + 1 + count];
+            // Before a repeating part the zeros count.
+            if !["\\overline", "\\bar", "\\dot"]
+                .iter()
+                .any(|c| text[at + 1 + count..].starts_with(c))
+            {
+                decimals = decimals.trim_end_matches('0');
+            }
             let ends = bytes.get(at + 1).is_none_or(|b| b.is_ascii_digit() || *b == b' ');
             if count > 0 || ends {
                 at += 1 + count;
@@ -219,6 +247,14 @@ impl Writer {
                 at = from + count;
             }
         }
+        // `6.72 x 10^5`
+        let rest = text[at..].trim_start();
+        if let Some(power) = rest.strip_prefix('x').map(str::trim_start)
+            && power.starts_with("10^")
+        {
+            self.push("*");
+            at = text.len() - power.len();
+        }
         at
     }
 
@@ -240,12 +276,17 @@ impl Writer {
             let end = at + rest.chars().next().map_or(0, char::len_utf8);
             (&text[at..end], end)
         };
+        self.braced(inner, depth);
+        end
+    }
+
+    /// An argument in braces.
+    fn braced(&mut self, inner: &str, depth: usize) {
         let mut writer = Self::default();
         writer.read(inner, depth + 1);
         self.out.push('{');
         self.out.push_str(writer.out.trim());
         self.out.push('}');
-        end
     }
 
     /// `^` or `_` with its argument; degrees are dropped.
@@ -253,6 +294,13 @@ impl Writer {
         let rest = text[at + 1..].trim_start();
         for degree in ["{\\circ}", "\\circ", "{\\degree}", "{ \\circ }"] {
             if text.as_bytes()[at] == b'^' && rest.starts_with(degree) {
+                // The argument of a sine is the one place where degrees change a value.
+                if ["\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\cis"]
+                    .iter()
+                    .any(|name| self.out.contains(name))
+                {
+                    self.push("°");
+                }
                 return text.len() - rest.len() + degree.len();
             }
         }
@@ -260,13 +308,26 @@ impl Writer {
             return text.len();
         }
         self.push(&text[at..=at]);
+        if text.as_bytes()[at] == b'^'
+            && let Some(length) = plain_exponent(rest)
+        {
+            let start = text.len() - rest.len();
+            self.braced(&text[start..start + length], depth);
+            return start + length;
+        }
         self.argument(text, at + 1, depth)
     }
 
-    /// A bare group: parentheses where it holds operators, nothing else.
+    /// A bare group: parentheses where it holds operators, nothing else. `{a \over b}` is a fraction.
     fn group(&mut self, text: &str, at: usize, depth: usize) -> usize {
         let end = group_end(text, at);
         let inner = &text[at + 1..end.map_or(text.len(), |end| end - 1)];
+        if let [numerator, denominator] = brackets::split(inner, "\\over ")[..] {
+            self.push("\\frac");
+            self.braced(numerator, depth);
+            self.braced(denominator, depth);
+            return end.unwrap_or(text.len());
+        }
         let operators = inner.contains(['+', '-', '/', '*']);
         if operators {
             self.push("(");
@@ -299,7 +360,29 @@ impl Writer {
                 let middle = self.argument(text, after, depth);
                 return self.argument(text, middle, depth);
             }
+            "binom" | "dbinom" | "tbinom" => {
+                self.push("\\binom");
+                let middle = self.argument(text, after, depth);
+                return self.argument(text, middle, depth);
+            }
+            "overline" | "bar" | "dot" => {
+                self.push("\\overline");
+                return self.argument(text, after, depth);
+            }
             "sqrt" => return self.root(text, after, depth),
+            "emptyset" | "varnothing" => self.push("\\{\\}"),
+            "vert" | "lvert" | "rvert" => self.push("|"),
+            "langle" => self.push("("),
+            "rangle" => self.push(")"),
+            "mathbb" => {
+                let from = after + text[after..].len() - text[after..].trim_start().len();
+                let end = text[from..].starts_with('{').then(|| group_end(text, from)).flatten();
+                let end = end.unwrap_or(text.len().min(from + 1));
+                let name = text.get(from..end).unwrap_or("").trim_matches(['{', '}', ' ']);
+                self.push_command(name);
+                return end;
+            }
+            "backslash" => self.push_command("setminus"),
             "boxed" | "fbox" => {
                 let from = after + text[after..].len() - text[after..].trim_start().len();
                 return if text[from..].starts_with('{') {
@@ -343,6 +426,10 @@ impl Writer {
     fn root(&mut self, text: &str, at: usize, depth: usize) -> usize {
         self.push("\\sqrt");
         let from = at + text[at..].len() - text[at..].trim_start().len();
+        if let Some(length) = parenthesised(&text[from..]) {
+            self.braced(&text[from + 1..from + length - 1], depth);
+            return from + length;
+        }
         if text[from..].starts_with('[')
             && let Some(length) = text[from..].find(']')
         {
@@ -370,7 +457,8 @@ impl Writer {
         let environment = &text[at + 1..end - 1];
         self.push("\\");
         self.out.push_str(name);
-        let matrix = environment.ends_with("matrix") || environment == "array";
+        let determinant = environment.eq_ignore_ascii_case("vmatrix");
+        let matrix = environment.ends_with("matrix") && !determinant || environment == "array";
         self.out.push_str(if matrix { "{matrix}" } else { "{other}" });
         // `\begin{array}{cc}` has a column specification.
         if environment == "array" && name == "begin" && text[end..].starts_with('{') {
@@ -393,8 +481,10 @@ impl Writer {
         let unit = inner.chars().all(|c| c.is_alphabetic() || " ./-'^23".contains(c))
             && !inner.starts_with(|c: char| c.is_ascii_digit());
         if matches!(inner, "and" | "or") {
-            self.push(",");
-        } else if value_before && unit {
+            self.read(",", depth + 1);
+        } else if let Some(power) = plain::power_of(inner).filter(|_| value_before) {
+            self.push(&power);
+        } else if value_before && unit && plain::command_of(inner).is_none() {
             let rest = text[end..].trim_start();
             for exponent in ["^2", "^3", "^{2}", "^{3}"] {
                 if rest.starts_with(exponent) {
