@@ -22,5 +22,5 @@ model="$out/reasoner/model"
 # 3. The head.
 "$specexit" train --model "$model" --labels "$out/labels.jsonl" --out "$out/head" \
   --epochs 3 --probe-epochs 12 --lr 0.0015 --probe-lr 0.002 \
-  --probe mlp --positions boundaries --label-beyond
+  --probe mlp
 cp "$recipe/policy.json" "$out/head/head/policy.json"

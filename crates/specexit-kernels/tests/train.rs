@@ -204,7 +204,7 @@ fn attention(x: &[f64], texts: &[std::ops::Range<usize>], inv_freq: &[f32]) -> V
 #[test]
 fn attention_and_its_gradients() {
     // One text that ends within a block, one of more than a block, and an empty one.
-    let texts = if cfg!(miri) { vec![0..2, 2..2, 2..5] } else { vec![0..3, 3..3, 3..43] };
+    let texts = if cfg!(miri) { vec![0..2, 2..2, 2..3] } else { vec![0..3, 3..3, 3..43] };
     let rows = texts.last().unwrap().end;
     let (hd, inv_freq) = (SHAPE.head_dim, [1.0, 0.3, 0.1]);
     let mut random = Numbers::new(6);
@@ -212,7 +212,8 @@ fn attention_and_its_gradients() {
     let g = random.take(rows * SHAPE.heads * hd);
     let expected = attention(&wide(&x), &texts, &inv_freq);
     // Along some directions only: one difference costs a whole attention.
-    let directions: Vec<Vec<f32>> = (0..8).map(|_| random.take(x.len())).collect();
+    let count = if cfg!(miri) { 1 } else { 8 };
+    let directions: Vec<Vec<f32>> = (0..count).map(|_| random.take(x.len())).collect();
     let slopes: Vec<f64> = directions
         .iter()
         .map(|direction| {

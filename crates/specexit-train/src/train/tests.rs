@@ -97,6 +97,8 @@ fn options(folder: &Path) -> TrainOptions {
         report_chain: 3,
         held_out: 0.2,
         products: Products::F32,
+        label_beyond: false,
+        positions: Positions::Dense,
         ..TrainOptions::default()
     }
 }

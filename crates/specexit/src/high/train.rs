@@ -1,6 +1,7 @@
 //! What `train` is to do.
 
-use specexit_train::TrainOptions;
+use specexit_model::Positions;
+use specexit_train::{Sequences, TrainOptions};
 
 use super::ModelChoice;
 use crate::failure::UsageError;
@@ -17,6 +18,7 @@ impl Train {
     pub(crate) fn new(args: low::Train) -> anyhow::Result<Self> {
         let low::Train { model, labels, out, signals_only, json, shape, data, draft, probe, run } =
             args;
+        let sequences = data.sequences.unwrap_or_default();
         let options = TrainOptions {
             labels,
             out,
@@ -27,8 +29,8 @@ impl Train {
             head_dim: shape.head_dim,
             draft_vocab_size: shape.draft_vocab_size,
             init: shape.init.unwrap_or_default(),
-            sequences: data.sequences.unwrap_or_default(),
-            label_beyond: data.label_beyond,
+            sequences,
+            label_beyond: !data.no_label_beyond && sequences == Sequences::Whole,
             max_length: data.max_length,
             held_out: data.held_out,
             batch_tokens: data.batch_tokens,
@@ -46,7 +48,7 @@ impl Train {
             products: draft.products.unwrap_or_default(),
             probe: probe.probe.unwrap_or_default(),
             probe_width: probe.probe_width,
-            positions: probe.positions.unwrap_or_default(),
+            positions: probe.positions.unwrap_or(Positions::Boundaries),
             probe_epochs: probe.probe_epochs,
             probe_lr: probe.probe_lr,
             probe_weight_decay: probe.probe_weight_decay,

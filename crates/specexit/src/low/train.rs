@@ -90,9 +90,10 @@ pub(crate) struct DataArgs {
     /// [default: whole]
     #[arg(long, value_name = "KIND", value_parser = word::<Sequences>)]
     pub(crate) sequences: Option<Sequences>,
-    /// Label the thinking tokens after the earliest sufficient cut too: progress 1, remaining 0
+    /// Leave the thinking tokens after the earliest sufficient cut without labels, as the article does;
+    /// otherwise whole outputs have progress 1 and remaining 0 there
     #[arg(long)]
-    pub(crate) label_beyond: bool,
+    pub(crate) no_label_beyond: bool,
     /// Longest training sequence, in tokens
     #[arg(long, value_name = "N", default_value_t = DEFAULT.max_length)]
     pub(crate) max_length: usize,
@@ -159,7 +160,7 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "N")]
     pub(crate) probe_width: Option<usize>,
     /// Which thinking tokens have signals: all (dense) or those at boundaries, where exits are
-    /// decided: dense or boundaries [default: dense]
+    /// decided: dense or boundaries [default: boundaries]
     #[arg(long, value_name = "WHERE", value_parser = word::<Positions>)]
     pub(crate) positions: Option<Positions>,
     /// Further passes with the probe alone
