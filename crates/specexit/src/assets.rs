@@ -28,8 +28,13 @@ pub(crate) const REASONER: Embedded = Embedded {
     ),
 };
 
-/// Its draft head with the signal probe, and the policy chosen for it.
+/// Its draft head with the signal probe, the policy chosen for it, and what calibration promises.
 pub(crate) const HEAD: Embedded = Embedded {
     name: REFERENCE,
-    files: files!("head" / "config.json", "head" / "model.safetensors", "head" / "policy.json",),
+    files: files!(
+        "head" / "config.json",
+        "head" / "model.safetensors",
+        "head" / "policy.json",
+        "head" / "calibration.json",
+    ),
 };

@@ -13,8 +13,12 @@ use crate::statistics::{Proportion, mean, quantile};
 pub struct Kept {
     /// The risk promised.
     pub risk: f64,
-    /// Splits in which the other questions lost a larger share: at most δ of them should.
+    /// Splits whose setting loses a larger share of all questions, from which the calibration's were drawn:
+    /// promises that are broken, at most δ of them.
     pub broken: Proportion,
+    /// Splits whose setting loses a larger share of the other questions. These are a sample themselves, and
+    /// what the calibration's half has too little of, the other has too much: it may well be more.
+    pub others_lost_more: Proportion,
     /// Mean share of right answers lost on the other questions.
     pub lost: f64,
     /// Its 95 % quantile over the splits.
@@ -26,10 +30,7 @@ pub struct Kept {
 }
 
 /// Draws `splits` times a share `calibration` of the questions, calibrates on them, and counts what the
-/// setting loses on all others.
-///
-/// The others are themselves a sample: their losses scatter around the setting's risk, which alone is
-/// promised, so more than δ of the splits may break a promise that is kept.
+/// setting loses on all questions and on the others.
 ///
 /// # Errors
 /// Too few questions to promise anything.
@@ -42,21 +43,27 @@ pub fn check_splits(
     seed: u64,
 ) -> Result<Kept> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let (mut lost, mut shares, mut none) = (Vec::new(), Vec::new(), 0);
+    let (mut lost, mut shares, mut none, mut broken) = (Vec::new(), Vec::new(), 0, 0);
+    let all: Vec<usize> = (0..outcomes.questions()).collect();
     for _ in 0..splits {
         let mut order: Vec<usize> = (0..outcomes.questions()).collect();
         specexit_train::shuffle(&mut random, &mut order);
         let others = order.split_off((order.len() as f64 * calibration) as usize);
         let test = order.split_off((order.len() as f64 * (1.0 - TESTING)) as usize);
         let choice = choose(outcomes, &Part { choose: order, test }, risk, delta)?;
-        let (gone, of) = choice.setting.map_or((0, 1), |setting| outcomes.lost(setting, &others));
-        lost.push(gone as f64 / of.max(1) as f64);
+        let share_of = |questions: &[usize]| {
+            let lost = choice.setting.map(|setting| outcomes.lost(setting, questions));
+            lost.map_or(0.0, |(gone, of)| gone as f64 / of.max(1) as f64)
+        };
+        broken += usize::from(share_of(&all) > risk);
+        lost.push(share_of(&others));
         shares.push(choice.setting.map_or(1.0, |setting| outcomes.share(setting, &others)));
         none += usize::from(choice.setting.is_none());
     }
     Ok(Kept {
         risk,
-        broken: Proportion::new(lost.iter().filter(|lost| **lost > risk).count(), splits),
+        broken: Proportion::new(broken, splits),
+        others_lost_more: Proportion::new(lost.iter().filter(|lost| **lost > risk).count(), splits),
         lost: mean(&lost),
         lost_p95: quantile(&lost, 0.95),
         thinking_share: mean(&shares),

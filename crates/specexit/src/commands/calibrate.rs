@@ -85,13 +85,15 @@ fn check(args: &high::Calibrate, table: &Table, splits: usize) -> anyhow::Result
     for k in &kept {
         let _ = writeln!(
             text,
-            "risk {} %: more was lost in {} of {} splits ({:.1} %, allowed {} %); on average {:.2} % is \
-             lost and {:.1} % of the thinking left; no early exit in {} splits",
+            "risk {} %: broken in {} of {} splits ({:.1} %, allowed {} %), the other half lost more in \
+             {:.1} %; on average it loses {:.2} % and {:.1} % of the thinking is left; no early exit in {} \
+             splits",
             100.0 * k.risk,
             k.broken.count,
             k.broken.of,
             100.0 * k.broken.rate,
             100.0 * args.delta,
+            100.0 * k.others_lost_more.rate,
             100.0 * k.lost,
             100.0 * k.thinking_share,
             k.none

@@ -42,7 +42,7 @@ pub(crate) struct Calibrate {
     #[arg(long, value_name = "X", default_value_t = 0.05)]
     pub(crate) delta: f64,
     /// Instead of promising, check promises: calibrate on N random halves of the questions, and count how
-    /// often the other halves lose more
+    /// often more is lost on all of them, and on the other halves
     #[arg(long, value_name = "N")]
     pub(crate) splits: Option<usize>,
     /// Folder of what is recorded
