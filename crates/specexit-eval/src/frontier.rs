@@ -83,12 +83,7 @@ fn chance(engine: &mut Engine, base: &Request, table: &Table, policy: &Policy) -
         let policy = Policy { random: Some(RandomExit { rate, seed: 0 }), ..policy.clone() };
         let mut outcomes = Vec::new();
         for (recording, signals) in table.recordings().zip(table.signals()) {
-            let asked = Request {
-                prompt: recording.prompt_ids.clone(),
-                phase: recording.phase,
-                policy: Some(policy.clone()),
-                ..base.clone()
-            };
+            let asked = Request { policy: Some(policy.clone()), ..recording.request(base) };
             outcomes.push(replay(recording, signals, engine.thought(&asked)?)?);
         }
         let setting = format!("random:{rate}");

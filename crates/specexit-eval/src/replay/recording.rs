@@ -1,9 +1,10 @@
 //! What is kept of a question.
 
 use serde::{Deserialize, Serialize};
-use specexit_engine::{Finish, Phase, TokenId};
+use specexit_engine::{Engine, Finish, Phase, Request, TokenId};
 use specexit_exit::Ahead;
 
+use crate::error::Result;
 use crate::probing::Trial;
 
 /// The value of `format` in the header of a recordings file.
@@ -76,10 +77,20 @@ impl Recording {
         [&self.prompt_ids[..], &self.token_ids].concat()
     }
 
-    /// What each generated token is, given what `ahead` says of all but the last, which nothing follows.
-    pub(crate) fn each(mut ahead: Vec<Ahead>) -> Vec<Ahead> {
+    /// The request that asks for it again: `base` is the one that all were recorded by.
+    pub(crate) fn request(&self, base: &Request) -> Request {
+        Request { prompt: self.prompt_ids.clone(), phase: self.phase, ..base.clone() }
+    }
+
+    /// What each generated token is; the last, which nothing follows, is nothing.
+    ///
+    /// # Errors
+    /// Settings that no thought can have.
+    pub(crate) fn ahead(&self, engine: &mut Engine, base: &Request) -> Result<Vec<Ahead>> {
+        let Some((&last, run)) = self.token_ids.split_last() else { return Ok(Vec::new()) };
+        let mut ahead = engine.thought(&self.request(base))?.ahead(run, last);
         let thinking_tokens = ahead.last().map_or(0, |ahead| ahead.thinking_tokens);
         ahead.push(Ahead { thinking: false, boundary: false, closing: false, thinking_tokens });
-        ahead
+        Ok(ahead)
     }
 }

@@ -55,15 +55,7 @@ pub fn read_signals(
     let mut found: Vec<Vec<Signals>> = unpacked.collect();
     progress.start("signals", "questions", recordings.len() as u64, found.len() as u64);
     for recording in &recordings[found.len().min(recordings.len())..] {
-        let asked = Request {
-            prompt: recording.prompt_ids.clone(),
-            phase: recording.phase,
-            ..base.clone()
-        };
-        let ahead = match recording.token_ids.split_last() {
-            Some((&last, run)) => Recording::each(engine.thought(&asked)?.ahead(run, last)),
-            None => Vec::new(),
-        };
+        let ahead = recording.ahead(engine, base)?;
         let boundaries: Vec<bool> = ahead.iter().map(|ahead| ahead.boundary).collect();
         let signals =
             engine.signals(&recording.whole(), recording.prompt_ids.len(), &boundaries)?;

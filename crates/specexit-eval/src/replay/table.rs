@@ -84,15 +84,7 @@ impl Table {
         }
         let mut rows = Vec::with_capacity(recordings.len());
         for (recording, signals) in recordings.into_iter().zip(signals) {
-            let asked = Request {
-                prompt: recording.prompt_ids.clone(),
-                phase: recording.phase,
-                ..base.clone()
-            };
-            let ahead = match recording.token_ids.split_last() {
-                Some((&last, run)) => Recording::each(engine.thought(&asked)?.ahead(run, last)),
-                None => Vec::new(),
-            };
+            let ahead = recording.ahead(engine, base)?;
             let cuts = ahead.iter().filter(|ahead| ahead.boundary && !ahead.closing).count();
             if signals.len() != ahead.len() || cuts != recording.closed.len() {
                 let at = recording.closed.last().map_or(0, |closed| closed.at);
