@@ -117,6 +117,11 @@ impl Engine {
         &self.markers
     }
 
+    /// Sequences that run together at most.
+    pub fn max_batch(&self) -> usize {
+        self.options.max_batch
+    }
+
     /// Whether no request waits or runs.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()

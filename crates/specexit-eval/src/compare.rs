@@ -12,7 +12,7 @@ use crate::comparison::{Comparison, Named};
 use crate::error::{EvalError, Result};
 use crate::grading::grade;
 use crate::machine::{Machine, today};
-use crate::method::{MethodSpec, check_methods};
+use crate::method::{MethodSpec, check_methods, room};
 use crate::prober::run_probing;
 use crate::record::Record;
 use crate::records_file::{RECORDS_FORMAT, RECORDS_VERSION, RecordsFile};
@@ -70,6 +70,11 @@ pub fn compare(
     progress: &mut dyn Progress,
 ) -> Result<Comparison> {
     check_methods(methods)?;
+    if engine.max_batch() < room(methods) {
+        // Trials would wait for the end of the thought that they are to end.
+        let problem = "methods that probe need an engine for two sequences at a time";
+        return Err(EvalError::Nothing(problem.to_owned()));
+    }
     if tasks.is_empty() {
         return Err(EvalError::Nothing("there is no question to answer".to_owned()));
     }

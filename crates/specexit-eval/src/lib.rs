@@ -32,7 +32,7 @@ pub use evaluation::{Evaluation, Numbers, Provenance};
 pub use frontier::{Curve, CurvePoint, frontier};
 pub use llama_bench::{LlamaBench, VsLlamaCpp};
 pub use machine::{Machine, today};
-pub use method::{METHOD_SYNTAX, MethodSpec, check_methods};
+pub use method::{METHOD_SYNTAX, MethodSpec, check_methods, room};
 pub use probing::{Probing, Rule, Trial};
 pub use record::Record;
 pub use records_file::{RECORDS_FORMAT, RECORDS_VERSION, read_records};

@@ -182,6 +182,12 @@ fn set(policy: &mut Policy, key: &str, value: &str) -> std::result::Result<(), S
     Ok(())
 }
 
+/// Sequences that an engine needs room for: a trial runs beside its thought.
+#[must_use]
+pub fn room(methods: &[MethodSpec]) -> usize {
+    if methods.iter().any(|method| method.rule.is_some()) { 2 } else { 1 }
+}
+
 /// Checks that the methods can stand in one table.
 ///
 /// # Errors
@@ -225,6 +231,7 @@ mod tests {
         assert_eq!(rule("deer:0.95").rule, Some(Rule::Deer(0.95)));
         assert_eq!(rule("dynasor:3").request.method, Method::Plain);
         assert_eq!(rule("eat:0.1:eagle3").request.method, Method::Eagle3);
+        assert_eq!((room(&[rule("plain")]), room(&[rule("plain"), rule("deer:0.9")])), (1, 2));
         assert_eq!(parse("nothinking").unwrap().thinking_budget, Some(0));
         let budget = parse("budget:256").unwrap();
         assert_eq!((budget.method, budget.thinking_budget), (Method::Plain, Some(256)));

@@ -248,6 +248,11 @@ fn probing_is_replayed_too() {
             probes += record.probe_tokens;
         }
     }
+    let (target, tokenizer) = (Arc::clone(&f.model.target), Arc::clone(&f.model.tokenizer));
+    let narrow = EngineOptions { max_batch: 1, ..EngineOptions::default() };
+    let mut narrow = Engine::new(target, tokenizer, None, narrow).unwrap();
+    let error = compare(&mut narrow, &subject, &tasks(), &methods[..1], &settings, &mut Silent);
+    assert!(error.unwrap_err().to_string().contains("two sequences at a time"));
     assert!((30..110).contains(&early) && probes > 1000, "{early} of 120 early, {probes} probed");
 }
 

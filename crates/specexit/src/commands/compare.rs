@@ -1,7 +1,9 @@
 //! `compare`: the same questions by several methods.
 
 use specexit_engine::Engine;
-use specexit_eval::{CompareOptions, Named, Subject, Task, compare as compare_methods, table};
+use specexit_eval::{
+    CompareOptions, Named, Subject, Task, compare as compare_methods, room, table,
+};
 use specexit_model::Model;
 use specexit_train::Question;
 
@@ -10,7 +12,7 @@ use crate::output::{print, print_json, reporter};
 
 pub(crate) fn compare(args: high::Compare) -> anyhow::Result<()> {
     let model = args.model.load()?;
-    let mut engine = engine(&model, args.head.as_ref(), 1)?;
+    let mut engine = engine(&model, args.head.as_ref(), room(&args.methods))?;
     let task = |question| task(&model, &engine, &args.style, question);
     let tasks = args.questions.iter().map(task).collect::<anyhow::Result<Vec<_>>>()?;
     let head = args.head.as_ref().map(named_head).transpose()?;

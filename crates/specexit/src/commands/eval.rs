@@ -7,7 +7,8 @@ use specexit_engine::Engine;
 use specexit_eval::calibrate::{SHIFTED, Shift, shifts};
 use specexit_eval::replay::{RecordOptions, Table, read_signals, record};
 use specexit_eval::{
-    CompareOptions, Comparison, Curve, Evaluation, Named, Subject, Task, compare, frontier, table,
+    CompareOptions, Comparison, Curve, Evaluation, Named, Subject, Task, compare, frontier, room,
+    table,
 };
 use specexit_model::Model;
 use specexit_model::head_file::write_atomically;
@@ -24,7 +25,7 @@ const SHEET: &str = "eval.csv";
 
 pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let model = args.model.load()?;
-    let batch = if args.record.is_some() { args.batch } else { 1 };
+    let batch = if args.record.is_some() { args.batch } else { 1 }.max(room(&args.methods));
     let mut engine = engine(&model, args.head.as_ref(), batch)?;
     let head = args.head.as_ref().map(named_head).transpose()?;
     let calibration = args.head.as_ref().and_then(HeadChoice::calibration).transpose()?;
