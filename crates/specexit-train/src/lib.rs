@@ -13,6 +13,7 @@ pub mod jsonl;
 mod label;
 mod net;
 mod ops;
+pub mod page;
 mod pretrain;
 mod progress;
 mod provenance;
@@ -50,7 +51,7 @@ pub use reasoner::{
 };
 pub use train::{
     Curve, Curves, DataReport, DraftQuality, ErrorBin, HEAD_FOLDER, HeadSizes, HeldOutCurve,
-    HeldOutMetrics, LossWeights, PAGE_FILE, PageSummary, Quality, REPORT_FILE, ReliabilityBin,
-    RunReport, Scale, Sequences, SignalPlots, SignalQuality, StepMetrics, TrainOptions,
-    TrainReport, TrainSummary, Verdict, read_step_metrics, train, write_page,
+    HeldOutMetrics, LossWeights, PAGE_FILE, PageSummary, Quality, REPORT_FILE, Reading,
+    ReliabilityBin, RunReport, Scale, Sequences, SignalPlots, SignalQuality, StepMetrics,
+    TrainOptions, TrainReport, TrainSummary, Verdict, read_step_metrics, train, write_page,
 };

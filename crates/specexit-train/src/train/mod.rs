@@ -22,6 +22,7 @@ pub use metrics::{HeldOutMetrics, StepMetrics, read_step_metrics};
 pub use options::{LossWeights, Sequences, TrainOptions};
 pub use report::{
     Curve, Curves, DataReport, ErrorBin, HeadSizes, HeldOutCurve, PAGE_FILE, PageSummary,
-    REPORT_FILE, ReliabilityBin, RunReport, Scale, SignalPlots, TrainReport, Verdict, write_page,
+    REPORT_FILE, Reading, ReliabilityBin, RunReport, Scale, SignalPlots, TrainReport, Verdict,
+    write_page,
 };
 pub use run::{HEAD_FOLDER, TrainSummary, train};

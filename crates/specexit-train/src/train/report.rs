@@ -4,7 +4,6 @@ pub(crate) mod curves;
 mod folder;
 pub(crate) mod numbers;
 mod page;
-mod plots;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -17,7 +16,7 @@ use serde_json::Value;
 
 pub use curves::{Curve, Curves, HeldOutCurve};
 pub use folder::{PAGE_FILE, PageSummary, write_page};
-pub use numbers::{ErrorBin, ReliabilityBin, Scale, SignalPlots};
+pub use numbers::{ErrorBin, Reading, ReliabilityBin, Scale, SignalPlots};
 pub use verdict::Verdict;
 
 use super::evaluate::Quality;

@@ -7,10 +7,11 @@ use serde_json::Value;
 use specexit_model::head_file::write_atomically;
 
 use super::curves::Curves;
-use super::page::{Fact, Input, render};
+use super::page::{Input, render};
 use super::verdict::{Known, Verdict};
 use super::{REPORT_FILE, TrainReport};
 use crate::error::{Result, TrainError};
+use crate::page::Fact;
 use crate::train::evaluate::Quality;
 use crate::train::metrics::{HeldOutMetrics, read_metrics};
 use crate::train::trainer::{LAST, METRICS};
@@ -47,10 +48,6 @@ pub fn write_page(run: &Path, out: &Path) -> Result<PageSummary> {
     Ok(summary)
 }
 
-fn fact(name: &'static str, value: impl Into<String>) -> Fact {
-    Fact { name, value: value.into() }
-}
-
 pub(super) fn of_finished(report: &TrainReport, time: Option<Duration>) -> Result<String> {
     let TrainReport { model, head, data, run, .. } = report;
     let mut sizes = format!(
@@ -69,19 +66,19 @@ pub(super) fn of_finished(report: &TrainReport, time: Option<Duration>) -> Resul
     }
     trained_on.push_str(&format!(", {} labelled tokens", data.train_labels));
     let mut facts = vec![
-        fact("Target", model.name.as_str()),
-        fact("Hash of its weights", model.hash.as_str()),
-        fact("Hash of its tokenizer", model.tokenizer_hash.as_str()),
-        fact("Hash of the labels", data.labels_hash.as_str()),
-        fact("Draft layer", sizes),
-        fact("Trained numbers", run.parameters.to_string()),
-        fact("Training data", trained_on),
-        fact(
+        Fact::new("Target", model.name.as_str()),
+        Fact::new("Hash of its weights", model.hash.as_str()),
+        Fact::new("Hash of its tokenizer", model.tokenizer_hash.as_str()),
+        Fact::new("Hash of the labels", data.labels_hash.as_str()),
+        Fact::new("Draft layer", sizes),
+        Fact::new("Trained numbers", run.parameters.to_string()),
+        Fact::new("Training data", trained_on),
+        Fact::new(
             "Held out",
             format!("{} sequences of questions that are not trained on", data.held_out_sequences),
         ),
-        fact("Steps", run.steps.to_string()),
-        fact("Program", format!("specexit {}", report.program)),
+        Fact::new("Steps", run.steps.to_string()),
+        Fact::new("Program", format!("specexit {}", report.program)),
     ];
     facts.extend(time_fact(time));
     render(&Input {
@@ -117,11 +114,11 @@ fn of_unfinished(run: &Path, time: Option<Duration>) -> Result<(String, PageSumm
     let curves = Curves::of(&steps, &held_out);
     let last = last_quality(&held_out);
     let mut facts = vec![
-        fact("Hash of the target's weights", said("/model/hash")),
-        fact("Hash of its tokenizer", said("/model/tokenizer_hash")),
-        fact("Hash of the labels", said("/labels_hash")),
-        fact("Steps so far", done.to_string()),
-        fact("Program", format!("specexit {}", said("/program"))),
+        Fact::new("Hash of the target's weights", said("/model/hash")),
+        Fact::new("Hash of its tokenizer", said("/model/tokenizer_hash")),
+        Fact::new("Hash of the labels", said("/labels_hash")),
+        Fact::new("Steps so far", done.to_string()),
+        Fact::new("Program", format!("specexit {}", said("/program"))),
     ];
     facts.extend(time_fact(time));
     let known = Known { data: None, run: None, held_out: last.as_ref(), curves: &curves };
@@ -169,7 +166,7 @@ fn time_fact(time: Option<Duration>) -> Option<Fact> {
         (0, _) => format!("{minutes} min {} s", seconds % 60),
         _ => format!("{hours} h {minutes} min"),
     };
-    Some(fact(
+    Some(Fact::new(
         "Time",
         format!("{value} to the last checkpoint, pauses included, by the times of the files"),
     ))

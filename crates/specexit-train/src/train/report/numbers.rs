@@ -89,16 +89,16 @@ pub struct SignalPlots {
 }
 
 /// One labelled thinking token.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reading {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
     /// What the probe says, in units of the signal.
-    pub(crate) predicted: f64,
+    pub predicted: f64,
     /// The label.
-    pub(crate) truth: f64,
+    pub truth: f64,
     /// The token's progress label.
-    pub(crate) progress: f64,
+    pub progress: f64,
     /// Number of its question.
-    pub(crate) question: u32,
+    pub question: u32,
 }
 
 /// Which of `bins` equal parts of 0 to `top` a number is in; those outside belong to the outermost.
@@ -114,7 +114,8 @@ fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
 
 impl SignalPlots {
     /// Counts the tokens of one signal.
-    pub(crate) fn of(readings: &[Reading], scale: Scale) -> Self {
+    #[must_use]
+    pub fn of(readings: &[Reading], scale: Scale) -> Self {
         let top = match scale {
             Scale::Linear => 1.0,
             Scale::Log1p => readings.iter().map(|r| scale.place(r.truth)).fold(2f64.ln(), f64::max),

@@ -4,19 +4,15 @@ use askama::Template;
 use serde_json::Value;
 
 use super::numbers::{Scale, SignalPlots};
-use super::plots::{Axis, Figure, Mark, Plot, draw};
 use super::sections;
 use super::verdict::{Known, Verdict};
 use crate::error::{Result, TrainError};
 use crate::net::probe::SIGNAL_NAMES;
+use crate::page::{
+    Axis, Fact, Figure, Mark, Plot, Reliability, STYLE, Size, Table, axis, diagonal, draw,
+    reliability, reliability_table, short,
+};
 use crate::train::evaluate::SignalQuality;
-
-/// A line of the page's head.
-#[derive(Clone, Debug)]
-pub(super) struct Fact {
-    pub(super) name: &'static str,
-    pub(super) value: String,
-}
 
 /// What a page is made of.
 pub(super) struct Input<'a> {
@@ -33,16 +29,6 @@ pub(super) struct Input<'a> {
     pub(super) label_options: Option<&'a Value>,
 }
 
-/// A table; the first cell of each row names it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Table {
-    pub(super) caption: String,
-    pub(super) head: Vec<String>,
-    pub(super) rows: Vec<Vec<String>>,
-    /// Shown on a click only.
-    pub(super) folded: bool,
-}
-
 /// A part of the page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Section {
@@ -56,6 +42,7 @@ pub(super) struct Section {
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
+    style: &'static str,
     target: &'a str,
     facts: &'a [Fact],
     unfinished: &'a Option<String>,
@@ -72,6 +59,7 @@ pub(super) fn render(input: &Input<'_>) -> Result<String> {
     parts.push(sections::training(&input.known, input.probe_alone)?);
     parts.push(sections::options(input.options, input.label_options));
     let page = Page {
+        style: STYLE,
         target: input.target,
         facts: &input.facts,
         unfinished: &input.unfinished,
@@ -101,8 +89,16 @@ fn signal(input: &Input<'_>, number: usize, name: &'static str) -> Result<Sectio
         if let Some(plots) = &quality.plots {
             section.figures.push(error_by_progress(name, plots)?);
             section.figures.push(density(name, plots)?);
-            section.figures.push(reliability(name, plots)?);
-            section.tables.push(reliability_table(plots));
+            let title = format!("{name}: reliability");
+            let of = Reliability {
+                title: &title,
+                note: "Mean label of the tokens that get about the same prediction, with its 95 % interval \
+                       over questions. Below the line: the probe says too much.",
+                truth: "mean label",
+                counted: "tokens",
+            };
+            section.figures.push(reliability(&of, plots)?);
+            section.tables.push(reliability_table(&of, plots));
         }
     }
     Ok(section)
@@ -119,69 +115,21 @@ fn meaning(signal: usize) -> &'static str {
     }
 }
 
-fn number(x: f64) -> String {
-    super::verdict::short(x)
-}
-
 fn signal_table(q: &SignalQuality) -> Table {
     let mut rows = vec![
         ["Labelled held-out tokens", &q.labels.to_string()].map(str::to_owned).to_vec(),
-        vec!["Training loss".to_owned(), number(q.loss)],
-        vec!["Training loss of the mean".to_owned(), number(q.loss_of_mean)],
-        vec!["Mean squared error".to_owned(), number(q.mse)],
-        vec!["Mean squared error of the mean".to_owned(), number(q.mse_of_mean)],
-        vec!["Mean absolute error".to_owned(), number(q.mae)],
-        vec!["Pearson's correlation".to_owned(), number(q.correlation)],
-        vec!["Spearman's rank correlation".to_owned(), number(q.rank_correlation)],
+        vec!["Training loss".to_owned(), short(q.loss)],
+        vec!["Training loss of the mean".to_owned(), short(q.loss_of_mean)],
+        vec!["Mean squared error".to_owned(), short(q.mse)],
+        vec!["Mean squared error of the mean".to_owned(), short(q.mse_of_mean)],
+        vec!["Mean absolute error".to_owned(), short(q.mae)],
+        vec!["Pearson's correlation".to_owned(), short(q.correlation)],
+        vec!["Spearman's rank correlation".to_owned(), short(q.rank_correlation)],
     ];
     if let Some(plots) = &q.plots {
-        rows.push(vec!["Expected calibration error".to_owned(), number(plots.ece)]);
+        rows.push(vec!["Expected calibration error".to_owned(), short(plots.ece)]);
     }
-    Table {
-        caption: "Held-out quality".to_owned(),
-        head: vec!["Measure".to_owned(), "Value".to_owned()],
-        rows,
-        folded: false,
-    }
-}
-
-fn reliability_table(plots: &SignalPlots) -> Table {
-    let head =
-        ["Predictions", "Tokens", "Questions", "Mean prediction", "Mean label", "95 % interval"];
-    let rows = plots.reliability.iter().map(|bin| {
-        let interval =
-            bin.interval.map(|[low, high]| format!("{} to {}", number(low), number(high)));
-        vec![
-            format!("{} to {}", number(bin.low), number(bin.high)),
-            bin.labels.to_string(),
-            bin.questions.to_string(),
-            number(bin.predicted),
-            number(bin.truth),
-            interval.unwrap_or_else(|| "one question only".to_owned()),
-        ]
-    });
-    let caption = match plots.scale {
-        Scale::Linear => "The bins of the reliability diagram",
-        Scale::Log1p => "The bins of the reliability diagram, as log(1 + tokens)",
-    };
-    Table {
-        caption: caption.to_owned(),
-        head: head.map(str::to_owned).to_vec(),
-        rows: rows.collect(),
-        folded: true,
-    }
-}
-
-/// The axis of a signal's predictions or labels.
-fn axis(label: &str, plots: &SignalPlots) -> Axis {
-    match plots.scale {
-        Scale::Linear => Axis::between(label, 0.0, plots.top),
-        Scale::Log1p => Axis::tokens(&format!("{label}, tokens"), plots.top),
-    }
-}
-
-fn diagonal(plots: &SignalPlots) -> Mark {
-    Mark::Faint { points: vec![(0.0, 0.0), (plots.top, plots.top)], colour: 1 }
+    Table::new("Held-out quality", &["Measure", "Value"], rows)
 }
 
 fn density(name: &str, plots: &SignalPlots) -> Result<Figure> {
@@ -201,38 +149,10 @@ fn density(name: &str, plots: &SignalPlots) -> Result<Figure> {
         note: "The stronger, the more held-out tokens, by the root of their number. A good signal lies \
                along the line.",
         legend: &[("held-out tokens", 0), ("prediction = label", 1)],
-        square: true,
+        size: Size::Square,
         x: axis("predicted", plots),
         y: axis("true", plots),
         marks: vec![Mark::Boxes { boxes, colour: 0 }, diagonal(plots)],
-    })
-}
-
-fn reliability(name: &str, plots: &SignalPlots) -> Result<Figure> {
-    let most = plots.reliability.iter().map(|b| b.labels).max().unwrap_or(0).max(1) as f64;
-    // The counts stand in the lowest fifth of the plot.
-    let bars = plots
-        .reliability
-        .iter()
-        .map(|bin| ([bin.low, 0.0, bin.high, 0.2 * plots.top * bin.labels as f64 / most], 0.25));
-    let mut marks = vec![Mark::Boxes { boxes: bars.collect(), colour: 2 }, diagonal(plots)];
-    for bin in &plots.reliability {
-        if let Some([low, high]) = bin.interval {
-            let points = vec![(bin.predicted, low), (bin.predicted, high)];
-            marks.push(Mark::Line { points, colour: 0 });
-        }
-    }
-    let points = plots.reliability.iter().map(|bin| (bin.predicted, bin.truth)).collect();
-    marks.push(Mark::Dots { points, colour: 0 });
-    draw(&Plot {
-        title: &format!("{name}: reliability"),
-        note: "Mean label of the tokens that get about the same prediction, with its 95 % interval \
-               over questions. Below the line: the probe says too much.",
-        legend: &[("mean label", 0), ("calibrated", 1), ("tokens in the bin", 2)],
-        square: true,
-        x: axis("mean prediction", plots),
-        y: axis("mean label", plots),
-        marks,
     })
 }
 
@@ -246,7 +166,7 @@ fn error_by_progress(name: &str, plots: &SignalPlots) -> Result<Figure> {
         title: &format!("{name}: error by true progress"),
         note: "Mean absolute error in each tenth of the needed thought. Exits happen at the right end.",
         legend: &[("the probe", 0), ("always the mean", 1)],
-        square: false,
+        size: Size::Wide,
         x: Axis::between("true progress", 0.0, 1.0),
         y: Axis::from_zero(unit, bins.iter().flat_map(|b| [b.mae, b.mae_of_mean])),
         marks: vec![

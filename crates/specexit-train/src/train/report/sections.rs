@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::curves::{Curves, depth_name};
-use super::page::{Section, Table};
-use super::plots::{Axis, Figure, Mark, Plot, draw};
-use super::verdict::{Known, capitalised, short};
+use super::page::Section;
+use super::verdict::Known;
 use crate::error::Result;
 use crate::net::probe::SIGNAL_NAMES;
+use crate::page::{Axis, Figure, Mark, Plot, Size, Table, capitalised, draw, short};
 use crate::train::evaluate::DraftQuality;
 
 /// Losses that span more than this are drawn on a logarithmic axis.
@@ -75,7 +75,7 @@ fn over_steps(curves: &Curves, plot: &OverSteps<'_>) -> Result<Option<Figure>> {
         Axis::from_zero(plot.y, ys)
     };
     let (title, note, legend) = (plot.title, plot.note, &legend[..]);
-    draw(&Plot { title, note, legend, square: false, x: Axis::spanning("step", xs), y, marks })
+    draw(&Plot { title, note, legend, size: Size::Wide, x: Axis::spanning("step", xs), y, marks })
         .map(Some)
 }
 
@@ -137,10 +137,10 @@ pub(super) fn draft_layer(known: &Known<'_>, probe_alone: bool) -> Result<Sectio
         section.figures.push(acceptance(draft)?);
         section.figures.push(acceptance_length(draft)?);
         section.tables.push(draft_table(draft));
-        section.tables.push(Table {
-            caption: "Held-out quality".to_owned(),
-            head: ["Measure", "Value"].map(str::to_owned).to_vec(),
-            rows: vec![
+        section.tables.push(Table::new(
+            "Held-out quality",
+            &["Measure", "Value"],
+            vec![
                 vec!["Token loss, nats".to_owned(), short(draft.token_loss)],
                 vec!["Positions".to_owned(), draft.positions.to_string()],
                 vec![
@@ -148,8 +148,7 @@ pub(super) fn draft_layer(known: &Known<'_>, probe_alone: bool) -> Result<Sectio
                     percent(draft.vocabulary_coverage),
                 ],
             ],
-            folded: false,
-        });
+        ));
     }
     Ok(section)
 }
@@ -171,7 +170,7 @@ fn acceptance(draft: &DraftQuality) -> Result<Figure> {
         note: "Share of drafted tokens that are the target's. In a chain, the tokens before are the \
                draft's own, accepted ones; so it counts only texts that are easy up to there.",
         legend: &[("after the true tokens", 0), ("in a chain accepted so far", 1)],
-        square: false,
+        size: Size::Wide,
         x: Axis::counting("depth", agreed.len().max(accepted.len()).max(1)),
         y: Axis::between("share", 0.0, 1.0),
         marks: vec![
@@ -191,7 +190,7 @@ fn acceptance_length(draft: &DraftQuality) -> Result<Figure> {
         note: "Tokens committed per round, the target's own included, for greedy chains of each \
                length. Where it flattens, longer chains only cost.",
         legend: &[("τ", 0), ("at best", 5)],
-        square: false,
+        size: Size::Wide,
         x: Axis::counting("drafted tokens in the chain", taus.len().max(1)),
         y: Axis::from_zero("tokens per round", taus.iter().chain(&best).map(|p| p.1)),
         marks: vec![
@@ -218,12 +217,7 @@ fn draft_table(draft: &DraftQuality) -> Table {
             cell(&draft.tau_per_chain, |x| format!("{x:.2}")),
         ]
     });
-    Table {
-        caption: "Held-out acceptance".to_owned(),
-        head: head.map(str::to_owned).to_vec(),
-        rows: rows.collect(),
-        folded: false,
-    }
+    Table::new("Held-out acceptance", &head, rows.collect())
 }
 
 /// The loss of one signal; `of_mean` is the held-out loss of the mean predictor.
@@ -310,12 +304,11 @@ pub(super) fn training(known: &Known<'_>, probe_alone: bool) -> Result<Section> 
         for (name, best) in SIGNAL_NAMES.iter().zip(run.best_probe_steps) {
             rows.push(vec![capitalised(name), step(best)]);
         }
-        section.tables.push(Table {
-            caption: "The state that was kept".to_owned(),
-            head: ["Part", "Best held-out step"].map(str::to_owned).to_vec(),
+        section.tables.push(Table::new(
+            "The state that was kept",
+            &["Part", "Best held-out step"],
             rows,
-            folded: false,
-        });
+        ));
     }
     Ok(section)
 }
@@ -329,12 +322,8 @@ pub(super) fn options(options: &Value, label_options: Option<&Value>) -> Section
             Value::Null => "by default".to_owned(),
             other => other.to_string(),
         };
-        Table {
-            caption: caption.to_owned(),
-            head: ["Option", "Value"].map(str::to_owned).to_vec(),
-            rows: fields.map(|(name, value)| vec![name.clone(), text(value)]).collect(),
-            folded: false,
-        }
+        let rows = fields.map(|(name, value)| vec![name.clone(), text(value)]);
+        Table::new(caption, &["Option", "Value"], rows.collect())
     };
     let labels = label_options.map(|value| table("How the labels were made", value));
     Section {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::curves::{Curves, HeldOutCurve};
 use super::{DataReport, RunReport};
 use crate::net::probe::SIGNAL_NAMES;
+use crate::page::{capitalised, short};
 use crate::train::evaluate::{Quality, SignalQuality};
 
 /// Held-out labels below which the numbers have wide margins.
@@ -220,27 +221,6 @@ fn late_gain(curve: &HeldOutCurve) -> Option<f64> {
     (before > 0.0).then(|| 1.0 - last / before)
 }
 
-/// With a capital first letter; all names here are ASCII.
-pub(crate) fn capitalised(name: &str) -> String {
-    let (first, rest) = name.split_at_checked(1).unwrap_or((name, ""));
-    format!("{}{rest}", first.to_ascii_uppercase())
-}
-
-/// A number in about three significant digits, without an exponent where that is readable.
-pub(crate) fn short(x: f64) -> String {
-    let size = x.abs();
-    match size {
-        _ if x == 0.0 => "0".to_owned(),
-        _ if !(1e-4..1e6).contains(&size) => format!("{x:.1e}"),
-        _ if size >= 100.0 => format!("{x:.0}"),
-        _ if size >= 10.0 => format!("{x:.1}"),
-        _ if size >= 1.0 => format!("{x:.2}"),
-        _ if size >= 0.1 => format!("{x:.3}"),
-        _ if size >= 0.01 => format!("{x:.4}"),
-        _ => format!("{x:.5}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,13 +337,5 @@ mod tests {
         let verdict = Verdict::of(&known);
         assert!(verdict.sentences[0].starts_with("Nothing was measured"), "{verdict:?}");
         assert!(verdict.warnings[0].starts_with("No question was held out"), "{verdict:?}");
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        let shown = [0.0, 1e-9, 0.004, 0.0831, 0.25, 3.4567, 42.0, 12345.6, 1e9].map(short);
-        let expected =
-            ["0", "1.0e-9", "0.00400", "0.0831", "0.250", "3.46", "42.0", "12346", "1.0e9"];
-        assert_eq!(shown, expected);
     }
 }

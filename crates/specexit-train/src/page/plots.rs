@@ -6,19 +6,27 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::prelude::*;
 use plotters::style::RGBAColor;
 
+use super::Figure;
+use super::series::{Labels, Series};
 use crate::error::{Result, TrainError};
 
-/// Colours of axes and of series; the page's style sheet gives each its counterpart on a dark ground.
+/// Colours of axes and of series; the training page's style sheet gives each its counterpart on a dark ground.
 const INK: RGBColor = RGBColor(0x57, 0x60, 0x6a);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
-const SERIES: [RGBColor; 6] = [
-    RGBColor(0x09, 0x69, 0xda),
-    RGBColor(0xbc, 0x4c, 0x00),
-    RGBColor(0x1a, 0x7f, 0x37),
-    RGBColor(0x82, 0x50, 0xdf),
-    RGBColor(0xbf, 0x39, 0x89),
-    RGBColor(0x9a, 0x67, 0x00),
+/// Okabe and Ito (2008), which the colour-blind tell apart; their yellow, too pale on white, is wine here.
+const SERIES: [RGBColor; COLOURS] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x88, 0x22, 0x55),
+    RGBColor(0x1f, 0x23, 0x28),
 ];
+
+/// How many colours there are; later numbers begin anew.
+pub const COLOURS: usize = 8;
 
 /// How many ticks an axis has, about.
 const TICKS: f64 = 5.0;
@@ -29,7 +37,7 @@ const SMALLEST: f64 = 1e-12;
 
 /// One side of a plot.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub struct Axis {
     label: String,
     logarithmic: bool,
     low: f64,
@@ -39,20 +47,23 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From the smallest to the largest of `numbers`, in round steps.
-    pub(super) fn spanning(label: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
+    #[must_use]
+    pub fn spanning(label: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = range(numbers, false);
         Self::between(label, low, high)
     }
 
     /// The same, from 0 on.
-    pub(super) fn from_zero(label: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
+    #[must_use]
+    pub fn from_zero(label: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
         let (_, high) = range(numbers, false);
         // Room above the highest point.
         Self::between(label, 0.0, if high > 0.0 { 1.04 * high } else { 1.0 })
     }
 
     /// From `low` to `high` exactly.
-    pub(super) fn between(label: &str, low: f64, high: f64) -> Self {
+    #[must_use]
+    pub fn between(label: &str, low: f64, high: f64) -> Self {
         let step = round_step((high - low) / TICKS);
         let ticks = multiples(step, low, high);
         let ticks = ticks.into_iter().map(|x| (x, tick(x, step))).collect();
@@ -60,14 +71,26 @@ impl Axis {
     }
 
     /// Whole numbers from 1 to `last`, such as depths.
-    pub(super) fn counting(label: &str, last: usize) -> Self {
+    #[must_use]
+    pub fn counting(label: &str, last: usize) -> Self {
         let ticks = (1..=last).map(|k| (k as f64, k.to_string())).collect();
         let (low, high) = (0.5, last as f64 + 0.5);
         Self { label: label.to_owned(), logarithmic: false, low, high, ticks }
     }
 
+    /// One place for each name, the first at the top: the name at index i lies at `count - 1 - i`.
+    #[must_use]
+    pub fn named(names: &[&str]) -> Self {
+        let last = names.len().saturating_sub(1);
+        let ticks = names.iter().enumerate();
+        let ticks = ticks.map(|(i, name)| ((last - i) as f64, (*name).to_owned())).collect();
+        let (low, high) = (-0.6, last as f64 + 0.6);
+        Self { label: String::new(), logarithmic: false, low, high, ticks }
+    }
+
     /// Powers of ten around the positive ones of `numbers`.
-    pub(super) fn logarithmic(label: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
+    #[must_use]
+    pub fn logarithmic(label: &str, numbers: impl IntoIterator<Item = f64>) -> Self {
         let positive = numbers.into_iter().filter(|x| *x > 0.0);
         let logs = positive.map(|x| x.clamp(SMALLEST, LARGEST).log10());
         let (low, high) = range(logs, true);
@@ -85,7 +108,8 @@ impl Axis {
     }
 
     /// Tokens from 0 to `exp(top) - 1`, placed by `log(1 + tokens)`.
-    pub(super) fn tokens(label: &str, top: f64) -> Self {
+    #[must_use]
+    pub fn tokens(label: &str, top: f64) -> Self {
         let most = top.exp_m1();
         let round = (0..).flat_map(|e| [1.0, 3.0].map(|m| m * 10f64.powi(e)));
         let all: Vec<f64> =
@@ -187,47 +211,98 @@ fn plain(x: f64) -> String {
 
 /// What is drawn into a plot; colours by number.
 #[derive(Clone, Debug)]
-pub(super) enum Mark {
+pub enum Mark {
     /// A line through points; a lone point is drawn as a dot.
-    Line { points: Vec<(f64, f64)>, colour: usize },
+    Line {
+        /// From first to last.
+        points: Vec<(f64, f64)>,
+        /// Number of its colour.
+        colour: usize,
+    },
     /// A line that stays behind: raw numbers, or what to compare with.
-    Faint { points: Vec<(f64, f64)>, colour: usize },
+    Faint {
+        /// From first to last.
+        points: Vec<(f64, f64)>,
+        /// Number of its colour.
+        colour: usize,
+    },
     /// Points.
-    Dots { points: Vec<(f64, f64)>, colour: usize },
+    Dots {
+        /// In any order.
+        points: Vec<(f64, f64)>,
+        /// Number of their colour.
+        colour: usize,
+    },
     /// Rectangles `[left, bottom, right, top]` with their opacity.
-    Boxes { boxes: Vec<([f64; 4], f64)>, colour: usize },
-}
-
-/// A plot for the page.
-#[derive(Clone, Debug)]
-pub(super) struct Figure {
-    pub(super) title: String,
-    /// A sentence on how to read it.
-    pub(super) note: String,
-    /// Names of series and the numbers of their colours.
-    pub(super) legend: Vec<(String, usize)>,
-    pub(super) width: u32,
-    pub(super) height: u32,
-    /// What stands between the tags of the `svg` element.
-    pub(super) inside: String,
+    Boxes {
+        /// In any order.
+        boxes: Vec<([f64; 4], f64)>,
+        /// Number of their colour.
+        colour: usize,
+    },
+    /// Points that a reader can point at and a program can count.
+    Series(Series),
 }
 
 /// What is asked of [`draw`].
-pub(super) struct Plot<'a> {
-    pub(super) title: &'a str,
-    pub(super) note: &'a str,
-    pub(super) legend: &'a [(&'a str, usize)],
-    pub(super) square: bool,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) marks: Vec<Mark>,
+#[derive(Clone, Debug)]
+pub struct Plot<'a> {
+    /// What the plot shows.
+    pub title: &'a str,
+    /// A sentence on how to read it.
+    pub note: &'a str,
+    /// Names of series and the numbers of their colours.
+    pub legend: &'a [(&'a str, usize)],
+    /// Width and height.
+    pub size: Size,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// What is drawn, the last on top.
+    pub marks: Vec<Mark>,
 }
 
+/// Widths and heights of plots, in the units of their `viewBox`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// For axes of the same unit.
+    Square,
+    /// For curves.
+    Wide,
+    /// For many curves, or many rows.
+    Large {
+        /// Its height.
+        height: u32,
+    },
+}
+
+impl Size {
+    fn of(self) -> (u32, u32) {
+        match self {
+            Self::Square => (380, 330),
+            Self::Wide => (480, 280),
+            Self::Large { height } => (660, height),
+        }
+    }
+}
+
+/// Space for the numbers of the vertical axis, and for each character of a name beyond them.
+const Y_LABELS: u32 = 62;
+const CHARACTER: u32 = 8;
+
 /// Draws a plot.
-pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
+///
+/// # Errors
+/// When the library that draws refuses.
+pub fn draw(plot: &Plot<'_>) -> Result<Figure> {
     let failed = |e: &dyn std::fmt::Display| TrainError::Page(e.to_string());
-    let (width, height) = if plot.square { (380, 330) } else { (480, 280) };
+    let (width, height) = plot.size.of();
+    let longest = plot.y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+    // At most half of the width is for names.
+    let y_labels = (CHARACTER * longest.min(40) as u32 + 12).clamp(Y_LABELS, width / 2);
     let mut svg = String::new();
+    let mut above = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
         let (x, y) = (&plot.x, &plot.y);
@@ -235,7 +310,7 @@ pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
             .margin(8)
             .margin_right(18)
             .x_label_area_size(42)
-            .y_label_area_size(62)
+            .y_label_area_size(y_labels)
             .build_cartesian_2d(x.clone(), y.clone())
             .map_err(|e| failed(&e))?;
         let text = ("sans-serif", 14).into_font().color(&INK);
@@ -252,6 +327,7 @@ pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
             .y_label_formatter(&|at| y.text(*at))
             .draw()
             .map_err(|e| failed(&e))?;
+        let mut labels = Labels::default();
         for mark in &plot.marks {
             let place = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
                 points.iter().map(|(a, b)| (x.place(*a), y.place(*b))).collect()
@@ -283,6 +359,11 @@ pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
                     });
                     chart.draw_series(rectangles).map(|_| ())
                 }
+                Mark::Series(series) => {
+                    let at = |a: f64, b: f64| chart.backend_coord(&(x.place(a), y.place(b)));
+                    above.push_str(&series.markup(&at, &mut labels));
+                    Ok(())
+                }
             };
             drawn.map_err(|e| failed(&e))?;
         }
@@ -291,13 +372,14 @@ pub(super) fn draw(plot: &Plot<'_>) -> Result<Figure> {
     // The page writes the outer element itself, with a description and without a fixed size.
     let start = svg.find('>').map_or(0, |at| at + 1);
     let end = svg.rfind("</svg>").unwrap_or(svg.len());
-    let inside = svg.get(start..end).unwrap_or_default().to_owned();
+    let inside = svg.get(start..end).unwrap_or_default().to_owned() + &above;
     let legend = plot.legend.iter().map(|(name, colour)| ((*name).to_owned(), *colour)).collect();
     let (title, note) = (plot.title.to_owned(), plot.note.to_owned());
     Ok(Figure { title, note, legend, width, height, inside })
 }
 
-fn series(number: usize) -> RGBColor {
+/// A colour by its number.
+pub(super) fn series(number: usize) -> RGBColor {
     SERIES[number % SERIES.len()]
 }
 
@@ -345,7 +427,8 @@ mod tests {
                     Mark::Dots { points, colour: 99 },
                 ];
                 let (x, y) = (axis.clone(), axis.clone());
-                let plot = Plot { title: "t", note: "", legend: &[], square: false, x, y, marks };
+                let plot =
+                    Plot { title: "t", note: "", legend: &[], size: Size::Wide, x, y, marks };
                 let figure = draw(&plot).unwrap();
                 assert!(!figure.inside.contains("NaN") && !figure.inside.contains("inf"));
                 assert!(!figure.inside.contains("http"), "{}", figure.inside);
