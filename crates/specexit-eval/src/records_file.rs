@@ -77,7 +77,7 @@ pub fn read_records(path: &Path) -> Result<(Value, Vec<Record>)> {
 }
 
 /// A value as one line. Records and headers hold only what JSON can write.
-fn serialise(value: &impl serde::Serialize) -> String {
+pub(crate) fn serialise(value: &impl serde::Serialize) -> String {
     let mut line = serde_json::to_string(value).unwrap_or_default();
     line.push('\n');
     line

@@ -19,6 +19,8 @@ mod table;
 pub use outcome::{Outcome, replay, replay_probing};
 pub(crate) use recorder::answer_confidence;
 pub use recorder::{RecordOptions, record};
+pub(crate) use recording::RECORDINGS_VERSION;
 pub use recording::{Closed, RECORDINGS_FORMAT, Recording};
 pub use signals::{SIGNALS_FORMAT, read_signals};
+pub(crate) use signals::{SIGNALS_VERSION, SignalLine, unpack};
 pub use table::{Costs, Point, Table};

@@ -14,13 +14,13 @@ use crate::error::Result;
 /// The value of `format` in the header of a signals file.
 pub const SIGNALS_FORMAT: &str = "specexit-signals";
 /// The version of that format.
-const SIGNALS_VERSION: u32 = 1;
+pub(crate) const SIGNALS_VERSION: u32 = 1;
 
 /// One line of the file: for each generated token its signals, or nothing where there are none.
 #[derive(Serialize, Deserialize)]
-struct Line {
-    question: String,
-    signals: Vec<Option<[f32; 3]>>,
+pub(crate) struct SignalLine {
+    pub(crate) question: String,
+    pub(crate) signals: Vec<Option<[f32; 3]>>,
 }
 
 /// The signals of the engine's head after every token of `recordings`, kept in the file `out`: what a
@@ -49,7 +49,7 @@ pub fn read_signals(
         "recordings": {"count": recordings.len(), "hash": texts},
         "boundaries": boundaries,
     });
-    let (mut file, lines): (_, Vec<Line>) =
+    let (mut file, lines): (_, Vec<SignalLine>) =
         Appender::resume(out, SIGNALS_FORMAT, SIGNALS_VERSION, &header)?;
     let unpacked = lines.into_iter().map(|line| line.signals.into_iter().map(unpack).collect());
     let mut found: Vec<Vec<Signals>> = unpacked.collect();
@@ -60,7 +60,7 @@ pub fn read_signals(
         let signals =
             engine.signals(&recording.whole(), recording.prompt_ids.len(), &boundaries)?;
         let question = recording.question.clone();
-        file.append(&Line { question, signals: signals.iter().map(pack).collect() })?;
+        file.append(&SignalLine { question, signals: signals.iter().map(pack).collect() })?;
         found.push(signals);
         progress.advance(found.len() as u64, "");
         if progress.cancelled() {
@@ -76,7 +76,8 @@ fn pack(signals: &Signals) -> Option<[f32; 3]> {
     all.iter().all(|signal| signal.is_finite()).then_some(all)
 }
 
-fn unpack(line: Option<[f32; 3]>) -> Signals {
+/// Signals from their line.
+pub(crate) fn unpack(line: Option<[f32; 3]>) -> Signals {
     let [confidence, progress, remaining] = line.unwrap_or([f32::NAN; 3]);
     Signals { confidence, progress, remaining }
 }
