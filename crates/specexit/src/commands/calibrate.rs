@@ -7,19 +7,17 @@ use serde_json::json;
 use specexit_eval::calibrate::{
     CALIBRATION_FILE, Calibration, Promise, calibrate as choose, check_splits, outcomes, spreads,
 };
-use specexit_eval::replay::{Point, Table, read_signals, record};
+use specexit_eval::replay::{Point, Table};
 use specexit_eval::{named, tasks_hash, today};
 use specexit_exit::Hopeless;
 
 use super::compare::{named_head, task};
+use super::recorded::recorded;
 use crate::high::{self, engine};
-use crate::output::{print, print_json, reporter};
+use crate::output::{print, print_json};
 
 /// Share of the questions that promises are made on when they are checked on the others.
 const HALF: f64 = 0.5;
-/// Files of the folder.
-pub(super) const RECORDINGS: &str = "recordings.jsonl";
-pub(super) const SIGNALS: &str = "signals.jsonl";
 
 pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     let model = args.model.load()?;
@@ -28,21 +26,7 @@ pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     let tasks = args.questions.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
     let head = named_head(&args.head)?;
 
-    let mut progress = reporter();
-    let (options, recordings) = (&args.record, args.out.join(RECORDINGS));
-    let recordings = record(&mut engine, &model, &tasks, options, &recordings, progress.as_mut())?;
-    if recordings.len() < tasks.len() {
-        anyhow::bail!(
-            "interrupted after {} questions; repeat the command to go on",
-            recordings.len()
-        );
-    }
-    let (base, signals) = (&options.request, args.out.join(SIGNALS));
-    let signals = read_signals(&mut engine, &head, &recordings, base, &signals, progress.as_mut())?;
-    if signals.len() < tasks.len() {
-        anyhow::bail!("interrupted in reading signals; repeat the command to go on");
-    }
-    let table = Table::new(&mut engine, base, recordings, signals)?;
+    let table = recorded(&mut engine, &model, &head, &tasks, &args.record, &args.out)?;
     if let Some(splits) = args.splits {
         return check(&args, &table, splits);
     }

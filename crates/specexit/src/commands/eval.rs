@@ -1,27 +1,20 @@
 //! `eval`: whole tasks by several methods, and the frontier of all settings.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use specexit_engine::Engine;
 use specexit_eval::calibrate::{SHIFTED, Shift, shifts};
-use specexit_eval::replay::{RecordOptions, Table, read_signals, record};
+use specexit_eval::page::{ANSWERS_FILE, EVAL_PAGE_FILE, NUMBERS_FILE, SHEET_FILE, TEXTS_FILE};
+use specexit_eval::replay::{RecordOptions, Recording, Table};
 use specexit_eval::{
-    CompareOptions, Comparison, Curve, Evaluation, Named, Subject, Task, compare, frontier, room,
-    table,
+    CompareOptions, Comparison, Curve, Evaluation, Subject, compare, frontier, room, table,
+    write_eval_page, write_texts,
 };
-use specexit_model::Model;
 use specexit_model::head_file::write_atomically;
 
-use super::calibrate::{RECORDINGS, SIGNALS};
 use super::compare::{named_head, task};
+use super::recorded::recorded;
 use crate::high::{self, HeadChoice, engine};
 use crate::output::{print, print_json, reporter};
-
-/// Files of the folder.
-const ANSWERS: &str = "answers.jsonl";
-const NUMBERS: &str = "eval.json";
-const SHEET: &str = "eval.csv";
 
 pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let model = args.model.load()?;
@@ -36,7 +29,7 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
         let tasks = questions.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
         let folder = args.out.join(name);
         let subject = Subject { model: &model, head: head.clone() };
-        let (kind, out) = (args.answer_kind, Some(folder.join(ANSWERS)));
+        let (kind, out) = (args.answer_kind, Some(folder.join(ANSWERS_FILE)));
         let options = CompareOptions { answer_kind: kind, out };
         let mut progress = reporter();
         let methods = &args.methods;
@@ -48,10 +41,16 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
                 compared.questions
             );
         }
-        let table = match &head {
-            Some(head) => recorded(&args, &mut engine, &model, head, &tasks, &folder)?,
-            None => None,
+        let table = match (&head, args.record.clone()) {
+            (Some(head), Some(request)) => {
+                let options =
+                    RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch };
+                Some(recorded(&mut engine, &model, head, &tasks, &options, &folder)?)
+            }
+            _ => None,
         };
+        let recordings: Vec<&Recording> = table.iter().flat_map(Table::recordings).collect();
+        write_texts(&model, questions, &recordings, &folder.join(TEXTS_FILE))?;
         let curves = match (&table, &args.record) {
             (Some(table), Some(base)) => frontier(&mut engine, base, table)?,
             _ => Vec::new(),
@@ -65,11 +64,13 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let Some(mut evaluation) = Evaluation::new(&found) else { return Ok(()) };
     evaluation.provenance.drift = drift;
     let text = serde_json::to_string_pretty(&evaluation)? + "\n";
-    for (file, text) in [(NUMBERS, text), (SHEET, evaluation.csv())] {
+    for (file, text) in [(NUMBERS_FILE, text), (SHEET_FILE, evaluation.csv())] {
         let path = args.out.join(file);
         write_atomically(&path, text.as_bytes())
             .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.display()))?;
     }
+    let page = args.out.join(EVAL_PAGE_FILE);
+    write_eval_page(&args.out, &page, args.page)?;
     if args.json {
         return print_json(&evaluation);
     }
@@ -84,27 +85,5 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
             ))?;
         }
     }
-    Ok(())
-}
-
-/// What one task is replayed from, where there is to be a frontier.
-fn recorded(
-    args: &high::Eval,
-    engine: &mut Engine,
-    model: &Model,
-    head: &Named,
-    tasks: &[Task],
-    folder: &Path,
-) -> anyhow::Result<Option<Table>> {
-    let Some(request) = args.record.clone() else { return Ok(None) };
-    let options = RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch };
-    let mut progress = reporter();
-    let (out, base) = (folder.join(RECORDINGS), &options.request);
-    let recordings = record(engine, model, tasks, &options, &out, progress.as_mut())?;
-    let out = folder.join(SIGNALS);
-    let signals = read_signals(engine, head, &recordings, base, &out, progress.as_mut())?;
-    if signals.len() < tasks.len() {
-        anyhow::bail!("interrupted in recording; repeat the command to go on");
-    }
-    Ok(Some(Table::new(engine, base, recordings, signals)?))
+    Ok(print(&format!("report: {}\n", page.display()))?)
 }

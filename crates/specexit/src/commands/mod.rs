@@ -11,6 +11,7 @@ mod inspect;
 mod label;
 mod pretrain;
 mod problems;
+mod recorded;
 mod report;
 mod train;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use specexit_answer::AnswerKind;
 use specexit_engine::Request;
-use specexit_eval::MethodSpec;
+use specexit_eval::{EvalPageOptions, MethodSpec};
 use specexit_problems::{Difficulty, Family, Problems, Split};
 use specexit_train::{Grading, Question};
 
@@ -28,6 +28,7 @@ pub(crate) struct Eval {
     pub(crate) batch: usize,
     pub(crate) answer_kind: AnswerKind,
     pub(crate) out: PathBuf,
+    pub(crate) page: EvalPageOptions,
     pub(crate) json: bool,
 }
 
@@ -70,6 +71,7 @@ impl Eval {
             batch: args.batch,
             answer_kind: args.answer_kind,
             out: args.out,
+            page: EvalPageOptions { thoughts: args.thoughts },
             json: args.json,
         })
     }

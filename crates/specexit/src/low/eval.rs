@@ -16,8 +16,8 @@ has a signal probe, every question is also closed at each of its boundaries, onc
 recording, accuracy against tokens is replayed for every signal, for chance and for the methods that
 probe, over the whole range of their settings (--no-frontier leaves it out).
 
-DIR gets every answer, the recordings, eval.json, eval.csv; repeating the command goes on where it
-was.
+DIR gets every answer, the recordings, eval.json, eval.csv and the page report.html, which any browser
+shows offline; repeating the command goes on where it was.
 
 Example:
   specexit eval --model model.gguf --head run/head --task gsm8k.jsonl --limit 200 \\
@@ -52,6 +52,9 @@ pub(crate) struct Eval {
     /// What sort of answer is looked for: auto, number, boxed or option
     #[arg(long, value_name = "KIND", default_value_t)]
     pub(crate) answer_kind: AnswerKind,
+    /// Single thoughts of each task that the page shows at most
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) thoughts: usize,
     /// Print eval.json instead of tables
     #[arg(long)]
     pub(crate) json: bool,

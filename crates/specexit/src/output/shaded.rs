@@ -2,6 +2,7 @@
 //! and the place of its cut.
 
 use specexit_engine::Output;
+use specexit_eval::page::carried_back;
 use specexit_exit::Markers;
 use specexit_model::Model;
 
@@ -90,30 +91,9 @@ impl ShadedThought {
     }
 }
 
-/// Where a token has no signal, because the head speaks at the ends of paragraphs only, what it says
-/// at the next end holds.
-fn carried_back(mut progress: Vec<f32>) -> Vec<f32> {
-    let mut next = f32::NAN;
-    for progress in progress.iter_mut().rev() {
-        if progress.is_nan() {
-            *progress = next;
-        }
-        next = *progress;
-    }
-    progress
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_paragraph_is_shaded_by_its_end() {
-        let nan = f32::NAN;
-        let shades = carried_back(vec![nan, 0.2, nan, nan, 0.9, nan]);
-        assert_eq!(shades[..5], [0.2, 0.2, 0.9, 0.9, 0.9]);
-        assert!(shades[5].is_nan());
-    }
 
     fn shaded(colours: bool) -> ShadedThought {
         let markers = Markers::think(vec![1], vec![2]);

@@ -3,10 +3,12 @@
 
 mod bad_input;
 mod bench;
+mod browser;
 mod calibrate;
 mod demo;
 mod endpoint;
 mod eval;
+mod eval_page;
 mod fixture;
 mod generate;
 mod help;
