@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use specexit_exit::{
-    BoundaryRules, Markers, Phase, Profile, Signals, Thought, ThoughtConfig, TokenId, Vocabulary,
+    BoundaryRules, Markers, Profile, Signals, Thought, ThoughtConfig, TokenId, Vocabulary,
 };
 use specexit_model::{
     DraftHead, LogitRows, PREFILL_CHUNK, Target, TargetRows, Tokenizer, Workspace,
@@ -485,18 +485,5 @@ impl Engine {
             probe(head, &self.workspace, &mut self.running, &mut rounds, &mut self.drafting)?;
         }
         Ok(rounds)
-    }
-}
-
-/// Where in a thought a rendered prompt leaves off, read from how its text ends: right after an opening
-/// marker, after a closing one (templates with thinking switched off write both), or before any.
-pub fn phase_of_prompt(prompt: &str, markers: &Markers) -> Phase {
-    let text = prompt.trim_end().as_bytes();
-    if text.ends_with(&markers.open) {
-        Phase::Thinking
-    } else if text.ends_with(&markers.close) {
-        Phase::Answer
-    } else {
-        Phase::Before
     }
 }

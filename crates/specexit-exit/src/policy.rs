@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     boundary::BoundaryRules,
     error::{ParseError, SettingError},
+    exit::ExitReason,
     hopeless::Hopeless,
     random::RandomExit,
+    signals::Signals,
     smoothing::Smoothing,
     thresholds::Thresholds,
 };
@@ -87,6 +89,26 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Why a thought ends at a boundary, if it does: after so many thinking tokens and generated tokens, by the
+    /// smoothed signals that count there.
+    #[must_use]
+    pub fn ends(
+        &self,
+        thinking: usize,
+        generated: usize,
+        smoothed: &Signals,
+    ) -> Option<ExitReason> {
+        let (wanted, reason) = match &self.random {
+            Some(random) => (random.exits(generated), ExitReason::Random),
+            None => (self.thresholds.pass(smoothed, self.zero_is_missing), ExitReason::Signals),
+        };
+        if wanted && thinking >= self.min_thinking_tokens {
+            return Some(reason);
+        }
+        let given_up = self.hopeless.is_some_and(|rule| rule.gives_up(thinking, smoothed));
+        given_up.then_some(ExitReason::Hopeless)
+    }
+
     /// Says what is wrong with the numbers, if anything is.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.thresholds.validate()?;

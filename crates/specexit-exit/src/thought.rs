@@ -397,19 +397,12 @@ impl Thought {
             return None;
         }
         round.looked = true;
-        let (wanted, reason) = match &policy.random {
-            Some(random) => (random.exits(self.span.generated), ExitReason::Random),
-            None => (policy.thresholds.pass(&value, policy.zero_is_missing), ExitReason::Signals),
-        };
-        let thinking = self.thinking_tokens();
-        let passed = wanted && thinking >= policy.min_thinking_tokens;
-        let given_up = policy.hopeless.is_some_and(|rule| rule.gives_up(thinking, &value));
-        if passed || given_up {
+        if let Some(reason) = policy.ends(self.thinking_tokens(), self.span.generated, &value) {
             // The target is closing the thought by itself right here: leave it to it.
             let after = self.after(following);
             let begins_marker = after.begun_marker(&config.markers.close_ids).is_some();
             if after.phase == Phase::Thinking && !begins_marker {
-                return Some((if passed { reason } else { ExitReason::Hopeless }, value));
+                return Some((reason, value));
             }
         }
         if let Some(smoothers) = &mut self.smoothers {

@@ -87,36 +87,6 @@ fn group_end(text: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// The length of `(…)` at the start of a text.
-fn parenthesised(text: &str) -> Option<usize> {
-    if !text.starts_with('(') {
-        return None;
-    }
-    let mut depth = 0_usize;
-    for (at, b) in text.bytes().enumerate() {
-        match b {
-            b'(' => depth += 1,
-            b')' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(at + 1);
-        }
-    }
-    None
-}
-
-/// The length of an exponent of plain text: `10`, `-5`, `(1/2)`. LaTeX would take its first
-/// character only, but nobody means that.
-fn plain_exponent(text: &str) -> Option<usize> {
-    if let Some(length) = parenthesised(text) {
-        return Some(length);
-    }
-    let sign = usize::from(text.starts_with('-'));
-    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
-    (digits > 0).then_some(sign + digits)
-}
-
 /// Writes the normal spelling.
 #[derive(Default)]
 struct Writer {
@@ -309,7 +279,7 @@ impl Writer {
         }
         self.push(&text[at..=at]);
         if text.as_bytes()[at] == b'^'
-            && let Some(length) = plain_exponent(rest)
+            && let Some(length) = plain::exponent(rest)
         {
             let start = text.len() - rest.len();
             self.braced(&text[start..start + length], depth);
@@ -426,7 +396,7 @@ impl Writer {
     fn root(&mut self, text: &str, at: usize, depth: usize) -> usize {
         self.push("\\sqrt");
         let from = at + text[at..].len() - text[at..].trim_start().len();
-        if let Some(length) = parenthesised(&text[from..]) {
+        if let Some(length) = plain::parenthesised(&text[from..]) {
             self.braced(&text[from + 1..from + length - 1], depth);
             return from + length;
         }

@@ -95,3 +95,33 @@ pub(super) fn join_thousands(text: &str) -> String {
     }
     out
 }
+
+/// The length of `(…)` at the start of a text.
+pub(super) fn parenthesised(text: &str) -> Option<usize> {
+    if !text.starts_with('(') {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for (at, b) in text.bytes().enumerate() {
+        match b {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at + 1);
+        }
+    }
+    None
+}
+
+/// The length of an exponent of plain text: `10`, `-5`, `(1/2)`. LaTeX would take its first
+/// character only, but nobody means that.
+pub(super) fn exponent(text: &str) -> Option<usize> {
+    if let Some(length) = parenthesised(text) {
+        return Some(length);
+    }
+    let sign = usize::from(text.starts_with('-'));
+    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0).then_some(sign + digits)
+}

@@ -209,7 +209,7 @@ impl<'a, S: TargetSource> Trainer<'a, S> {
             Some(draft) if epoch < self.plan.joint => {
                 let backward = draft.backward(indices, at)?;
                 // The probe first: should its loss fail, the draft layer is still as it was saved.
-                let mut record = if self.options.probe == ProbeKind::Draft {
+                let mut record = if self.step < self.probe.begins() {
                     StepMetrics::default()
                 } else {
                     self.probe.step(draft.labelled(), Some(backward.fc_norm), at)?
