@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use specexit_answer::AnswerKind;
 use specexit_engine::{Engine, Phase, TokenId};
 use specexit_model::{Model, hash::Hasher};
 use specexit_train::Progress;
 
 use crate::comparison::{Comparison, Named};
 use crate::error::{EvalError, Result};
-use crate::grading::grade;
+use crate::grading::{Judge, grade};
 use crate::machine::{Machine, today};
 use crate::method::{MethodSpec, check_methods, room};
 use crate::prober::run_probing;
@@ -27,8 +26,8 @@ pub struct Task {
     pub prompt: Vec<TokenId>,
     /// Where in a thought the prompt ends.
     pub phase: Phase,
-    /// The right answer.
-    pub gold: String,
+    /// How answers are judged.
+    pub judge: Judge,
     /// What kind of question it is: accuracy is also given by kind.
     pub group: Option<String>,
 }
@@ -44,8 +43,6 @@ pub struct Subject<'a> {
 /// How a comparison is run.
 #[derive(Clone, Debug, Default)]
 pub struct CompareOptions {
-    /// What sort of answer is looked for in the texts.
-    pub answer_kind: AnswerKind,
     /// Keep every answer in this file, and go on from what it holds.
     pub out: Option<PathBuf>,
 }
@@ -82,7 +79,7 @@ pub fn compare(
     let names: Vec<&str> = methods.iter().map(|m| m.name.as_str()).collect();
     let (mut file, mut records) = match &options.out {
         Some(path) => {
-            let header = header(subject, &machine, tasks, methods, options);
+            let header = header(subject, &machine, tasks, methods);
             let (file, records) = RecordsFile::open(path, &header, &names)?;
             (Some(file), records)
         }
@@ -103,7 +100,7 @@ pub fn compare(
                 warm_up(engine, task, methods)?;
                 warm = true;
             }
-            answers.push(answer(engine, subject.model, task, method, options.answer_kind)?);
+            answers.push(answer(engine, subject.model, task, method)?);
             let done = records.len() + answers.len();
             progress.advance(done as u64, &format!("{} {}", task.id, method.name));
         }
@@ -142,25 +139,19 @@ fn warm_up(engine: &mut Engine, task: &Task, methods: &[MethodSpec]) -> Result<(
     Ok(())
 }
 
-fn answer(
-    engine: &mut Engine,
-    model: &Model,
-    task: &Task,
-    method: &MethodSpec,
-    kind: AnswerKind,
-) -> Result<Record> {
+fn answer(engine: &mut Engine, model: &Model, task: &Task, method: &MethodSpec) -> Result<Record> {
     let mut request = method.request.clone();
     request.prompt.clone_from(&task.prompt);
     request.phase = task.phase;
     let (output, probe_tokens) = match method.rule {
         Some(rule) => {
-            let probed =
-                run_probing(engine, &model.tokenizer, request, rule, &method.boundaries, kind)?;
+            let (tokenizer, boundaries) = (&model.tokenizer, &method.boundaries);
+            let probed = run_probing(engine, tokenizer, request, rule, boundaries, &task.judge)?;
             (probed.output, probed.probe_tokens)
         }
         None => (engine.run(request)?, 0),
     };
-    let graded = grade(model, engine.markers(), task, &output.token_ids, kind)?;
+    let graded = grade(model, engine.markers(), task, &output.token_ids)?;
     let record = Record::new(&task.id, task.group.as_deref(), &method.name, &output, graded);
     Ok(Record { probe_tokens, ..record })
 }
@@ -177,7 +168,6 @@ fn header(
     machine: &Machine,
     tasks: &[Task],
     methods: &[MethodSpec],
-    options: &CompareOptions,
 ) -> Value {
     json!({
         "format": RECORDS_FORMAT,
@@ -187,19 +177,18 @@ fn header(
         "model": named(subject.model),
         "tokenizer_hash": subject.model.tokenizer.hash(),
         "head": subject.head,
-        "answer_kind": options.answer_kind,
         "tasks": {"count": tasks.len(), "hash": tasks_hash(tasks)},
         "methods": methods.iter().map(MethodSpec::settings).collect::<Vec<_>>(),
     })
 }
 
-/// Identity of the tasks: questions, prompts and gold answers.
+/// Identity of the tasks: questions, prompts and what answers are judged by.
 #[must_use]
 pub fn tasks_hash(tasks: &[Task]) -> String {
     let mut hasher = Hasher::new();
     for task in tasks {
         hasher.text(&task.id);
-        hasher.text(&task.gold);
+        task.judge.hash(&mut hasher);
         hasher.number(task.prompt.len() as u64);
         task.prompt.iter().for_each(|&id| hasher.number(u64::from(id)));
     }

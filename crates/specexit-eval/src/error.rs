@@ -56,6 +56,15 @@ pub enum EvalError {
         problem: String,
     },
 
+    /// The tests of a question could not be run.
+    #[error("the answer to question {question} cannot be tested: {reason}")]
+    Sandbox {
+        /// The question.
+        question: String,
+        /// Why; it says nothing about the answer.
+        reason: String,
+    },
+
     /// Two methods of one comparison have the same name.
     #[error("the method `{0}` is named twice; every method of a comparison needs its own name")]
     SameMethod(String),

@@ -32,6 +32,7 @@ pub use comparison::{Comparison, Named};
 pub use error::{EvalError, Result};
 pub use evaluation::{Evaluation, Numbers, Provenance};
 pub use frontier::{Curve, CurvePoint, frontier};
+pub use grading::Judge;
 pub use llama_bench::{LlamaBench, VsLlamaCpp};
 pub use machine::{Machine, today};
 pub use method::{METHOD_SYNTAX, MethodSpec, check_methods, room};

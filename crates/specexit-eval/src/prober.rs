@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use specexit_answer::{AnswerKind, extract};
 use specexit_engine::{
     Engine, Event, Exit, ExitReason, Method, Output, Phase, Request, RequestId, Signals, TokenId,
 };
@@ -11,6 +10,7 @@ use specexit_exit::{BoundaryRules, Policy, Profile, Thought};
 use specexit_model::Tokenizer;
 
 use crate::error::Result;
+use crate::grading::Judge;
 use crate::probing::{Probing, Rule, Trial};
 use crate::replay::answer_confidence;
 
@@ -36,7 +36,7 @@ pub(crate) fn run_probing(
     request: Request,
     rule: Rule,
     boundaries: &BoundaryRules,
-    kind: AnswerKind,
+    judge: &Judge,
 ) -> Result<Probed> {
     let mut prober = Prober::begin(engine, request, rule, boundaries)?;
     loop {
@@ -57,7 +57,7 @@ pub(crate) fn run_probing(
                         continue;
                     };
                     let text = tokenizer.decode(&output.token_ids, true)?;
-                    let answer = extract(&text, kind).map(|answer| answer.text);
+                    let answer = judge.answer(&text);
                     let seen = Trial {
                         answer: answer.as_deref(),
                         confidence: answer_confidence(&output),
@@ -78,7 +78,7 @@ struct Prober {
     request: Request,
     rule: Rule,
     probing: Probing,
-    /// The thought before its first token.
+    /// The thought up to the last token that it has written.
     thought: Thought,
     /// What closes it.
     forced: Vec<TokenId>,
@@ -87,8 +87,6 @@ struct Prober {
     main: RequestId,
     /// What it has written.
     tokens: Vec<TokenId>,
-    /// Tokens of which it is known whether a boundary follows.
-    known: usize,
     /// Boundaries that wait for their trial.
     cuts: VecDeque<Cut>,
     /// The trial in flight.
@@ -124,7 +122,8 @@ impl Prober {
         let started = Instant::now();
         // Its policy never decides: the thought only says where its boundaries are.
         let policy = Policy { boundaries: boundaries.clone(), ..Profile::Default.policy() };
-        let thought = engine.thought(&Request { policy: Some(policy), ..request.clone() })?;
+        let asked = Request { policy: Some(policy), thinking_budget: None, ..request.clone() };
+        let thought = engine.thought(&asked)?;
         let config = thought.config();
         let forced = [&config.closing[..], &config.markers.close_ids].concat();
         let context = engine.target().config.max_position_embeddings;
@@ -139,7 +138,6 @@ impl Prober {
             most,
             main,
             tokens: Vec::new(),
-            known: 0,
             cuts: VecDeque::new(),
             trial: None,
             whole: None,
@@ -151,16 +149,18 @@ impl Prober {
 
     /// Takes what the thought has written, and finds its boundaries.
     fn think(&mut self, tokens: Vec<TokenId>) {
-        self.tokens.extend(tokens);
-        let Some((&last, run)) = self.tokens.split_last() else { return };
-        let ahead = self.thought.ahead(run, last);
         let closing = self.thought.config().closing.len();
-        let cuts = ahead.iter().enumerate().skip(self.known);
-        let cuts = cuts.filter(|(_, ahead)| ahead.boundary && !ahead.closing);
-        self.cuts.extend(
-            cuts.map(|(i, a)| Cut { at: i + 1, thinking_tokens: a.thinking_tokens + closing }),
-        );
-        self.known = ahead.len();
+        for next in tokens {
+            let last = self.tokens.last().map_or(&[][..], std::slice::from_ref);
+            let found = self.thought.ahead(last, next);
+            let cut = found.first().filter(|ahead| ahead.boundary && !ahead.closing);
+            self.cuts.extend(cut.map(|ahead| Cut {
+                at: self.tokens.len(),
+                thinking_tokens: ahead.thinking_tokens + closing,
+            }));
+            self.thought.commit(last, &[], next);
+            self.tokens.push(next);
+        }
     }
 
     /// Begins the trial of the next boundary, if none is in flight.

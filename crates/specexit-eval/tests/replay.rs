@@ -10,7 +10,7 @@ use specexit_engine::{Engine, EngineOptions, Finish, Method, Output, Request, Sa
 use specexit_eval::replay::{
     Outcome, RecordOptions, Recording, Table, read_signals, record, replay, replay_probing,
 };
-use specexit_eval::{CompareOptions, MethodSpec, Named, Rule, Subject, Task, compare};
+use specexit_eval::{CompareOptions, Judge, MethodSpec, Named, Rule, Subject, Task, compare};
 use specexit_exit::{
     BoundaryRules, ExitReason, Hopeless, Phase, Policy, Profile, RandomExit, Smoothing, Thresholds,
 };
@@ -72,7 +72,7 @@ fn tasks() -> Vec<Task> {
         prompt: prompt(i),
         phase: Phase::Thinking,
         // Numbers do occur in what the model writes.
-        gold: (i % 10).to_string(),
+        judge: Judge::Answer { gold: (i % 10).to_string(), kind: AnswerKind::Auto },
         group: None,
     };
     (0..20).map(task).collect()
@@ -99,7 +99,7 @@ fn options() -> RecordOptions {
         stop_ids: vec![3, 9],
         ..Request::new(Vec::new(), 70)
     };
-    RecordOptions { request: base, answer_kind: AnswerKind::Auto, batch: 6 }
+    RecordOptions { request: base, batch: 6 }
 }
 
 fn policies() -> Vec<Policy> {

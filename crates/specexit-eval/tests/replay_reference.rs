@@ -8,7 +8,7 @@ use std::sync::Arc;
 use specexit_answer::AnswerKind;
 use specexit_engine::{Engine, EngineOptions, Method, Request, phase_of_prompt};
 use specexit_eval::replay::{RecordOptions, Table, read_signals, record, replay};
-use specexit_eval::{Named, Task};
+use specexit_eval::{Judge, Named, Task};
 use specexit_exit::{Policy, Profile, Smoothing, Thresholds};
 use specexit_kernels::Precision;
 use specexit_model::{DraftHead, Message, Model, ModelSource, RenderOptions};
@@ -56,7 +56,7 @@ fn replay_is_the_real_run_token_for_token() {
                 id: problem.id(),
                 prompt: model.tokenizer.encode(&text, false).unwrap(),
                 phase: phase_of_prompt(&text, engine.markers()),
-                gold: problem.answer,
+                judge: Judge::Answer { gold: problem.answer, kind: AnswerKind::Auto },
                 group: None,
             }
         })
@@ -66,7 +66,7 @@ fn replay_is_the_real_run_token_for_token() {
     let own: Policy = serde_json::from_str(&own).unwrap();
     assert_eq!(own.boundaries, Profile::Default.policy().boundaries);
     let base = Request { policy: Some(own.clone()), ..Request::new(Vec::new(), 900) };
-    let options = RecordOptions { request: base, answer_kind: AnswerKind::Auto, batch: 16 };
+    let options = RecordOptions { request: base, batch: 16 };
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("recordings.jsonl");
     let recordings = record(&mut engine, &model, &tasks, &options, &out, &mut Silent).unwrap();

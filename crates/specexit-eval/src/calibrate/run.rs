@@ -8,7 +8,7 @@ use super::choice::{Choice, Outcomes, Part, TESTING, choose};
 use super::file::{GivenUp, Promise};
 use super::grid::{grid, hopeless_grid};
 use crate::error::Result;
-use crate::replay::{Point, Table};
+use crate::replay::{Outcome, Point, Table};
 
 /// What calibration found.
 #[derive(Clone, Debug, Serialize)]
@@ -24,16 +24,18 @@ pub struct Calibrated {
 /// # Errors
 /// A policy that decides by rounds.
 pub fn outcomes(table: &Table, base: &Policy) -> Result<(Vec<Policy>, Outcomes)> {
-    along(table, &grid(base))
+    let paths = grid(base);
+    let policies = paths.concat();
+    let rows = table.outcomes(&policies)?;
+    Ok((policies, along(table, &paths, &rows)))
 }
 
-fn along(table: &Table, paths: &[Vec<Policy>]) -> Result<(Vec<Policy>, Outcomes)> {
+/// `rows` are `[policies][recordings]`, the policies those of all paths in order.
+fn along(table: &Table, paths: &[Vec<Policy>], rows: &[Vec<Outcome>]) -> Outcomes {
     let lengths: Vec<usize> = paths.iter().map(Vec::len).collect();
-    let policies = paths.concat();
-    let outcomes = table.outcomes(&policies)?;
     let full: Vec<(bool, usize)> =
         table.recordings().map(|r| (r.correct, r.thinking_tokens)).collect();
-    Ok((policies, Outcomes::new(&lengths, &outcomes, &full)))
+    Outcomes::new(&lengths, rows, &full)
 }
 
 /// Finds, for each of `risks`, the setting that saves most at that risk with confidence 1 − `delta`, and to
@@ -51,7 +53,10 @@ pub fn calibrate(
     hopeless: Option<f64>,
     delta: f64,
 ) -> Result<Calibrated> {
-    let (policies, outcomes) = outcomes(table, base)?;
+    let paths = grid(base);
+    let policies = paths.concat();
+    let rows = table.outcomes(&policies)?;
+    let outcomes = along(table, &paths, &rows);
     let ids: Vec<&str> = table.recordings().map(|r| r.question.as_str()).collect();
     let part = parts(&ids);
     let mut promises = Vec::with_capacity(risks.len());
@@ -72,12 +77,15 @@ pub fn calibrate(
             let (rule, promised) = give_up(table, policy, &part, risk, delta)?;
             policy.hopeless = rule;
             promise.hopeless = Some(promised);
-            let (_, together) = along(table, &[vec![policy.clone()]])?;
-            promise.thinking_share = together.share(0, &part.test);
+            let both = vec![policy.clone()];
+            let rows = table.outcomes(&both)?;
+            promise.thinking_share = along(table, &[both], &rows).share(0, &part.test);
         }
         promises.push(promise);
     }
-    Ok(Calibrated { promises, points: table.points(&policies)? })
+    let points = policies.into_iter().zip(&rows);
+    let points = points.map(|(policy, of)| Point { policy, costs: table.costs(of) }).collect();
+    Ok(Calibrated { promises, points })
 }
 
 /// The rule for giving up that saves most at `risk`, smoothed as `policy` is.
@@ -88,7 +96,9 @@ fn give_up(
     risk: f64,
     delta: f64,
 ) -> Result<(Option<Hopeless>, GivenUp)> {
-    let (rules, outcomes) = along(table, &hopeless_grid(policy))?;
+    let paths = hopeless_grid(policy);
+    let rules = paths.concat();
+    let outcomes = along(table, &paths, &table.outcomes(&rules)?);
     let Choice { setting, lost, of, bound, tested, .. } = choose(&outcomes, part, risk, delta)?;
     let rule = setting.and_then(|setting| rules[setting].hopeless);
     Ok((rule, GivenUp { risk, lost, of, bound, tested }))

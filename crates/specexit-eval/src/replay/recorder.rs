@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use specexit_answer::AnswerKind;
 use specexit_engine::{Engine, Finish, Method, Output, Phase, Request, TokenId};
 use specexit_model::Model;
 use specexit_train::{PROGRAM, Progress, jsonl::Appender};
@@ -19,8 +18,6 @@ use crate::statistics::mean;
 pub struct RecordOptions {
     /// Lengths, closing sentence and boundaries (those of its policy) of all requests.
     pub request: Request,
-    /// What sort of answer is looked for in the texts.
-    pub answer_kind: AnswerKind,
     /// Questions worked on together.
     pub batch: usize,
 }
@@ -86,21 +83,19 @@ fn record_together(
     let mut recordings = Vec::with_capacity(tasks.len());
     let (mut cuts, mut requests) = (Vec::new(), Vec::new());
     for (number, (task, output)) in tasks.iter().zip(&whole).enumerate() {
-        for cut in open_cuts(engine, task, output, &options.request)? {
-            if cut.room > 0 {
-                requests.push(cut.request(task, output, &options.request));
-            }
-            cuts.push((number, cut));
+        let of = open_cuts(engine, task, output, &options.request)?;
+        if let Some(last) = of.last() {
+            // All cuts of a question read the same thought once.
+            let read = [&task.prompt[..], &output.token_ids[..last.at]].concat();
+            let prefix = Some(engine.prefix(&read)?);
+            let answered = of.iter().filter(|cut| cut.room > 0);
+            requests.extend(answered.map(|cut| Request {
+                prefix: prefix.clone(),
+                ..cut.request(task, output, &options.request)
+            }));
         }
-        // All cuts of a question read the same thought once.
-        if let Some((_, last)) = cuts.last().filter(|(of, _)| *of == number) {
-            let prefix =
-                engine.prefix(&[&task.prompt[..], &output.token_ids[..last.at]].concat())?;
-            let first =
-                requests.len() - cuts.iter().filter(|(of, c)| *of == number && c.room > 0).count();
-            requests[first..].iter_mut().for_each(|r| r.prefix = Some(prefix.clone()));
-        }
-        let graded = grade(model, engine.markers(), task, &output.token_ids, options.answer_kind)?;
+        cuts.extend(of.into_iter().map(|cut| (number, cut)));
+        let graded = grade(model, engine.markers(), task, &output.token_ids)?;
         recordings.push(Recording {
             question: task.id.clone(),
             group: task.group.clone(),
@@ -124,7 +119,7 @@ fn record_together(
         token_ids.truncate(cut.limit);
         let recording = &mut recordings[number];
         let all = [&recording.token_ids[..cut.at], &token_ids].concat();
-        let graded = grade(model, engine.markers(), tasks[number], &all, options.answer_kind)?;
+        let graded = grade(model, engine.markers(), tasks[number], &all)?;
         recording.closed.push(Closed {
             at: cut.at,
             written: ids.len(),
@@ -220,7 +215,6 @@ fn header(model: &Model, tasks: &[Task], options: &RecordOptions) -> Value {
         "program": PROGRAM,
         "model": named(model),
         "tokenizer_hash": model.tokenizer.hash(),
-        "answer_kind": options.answer_kind,
         "tasks": {"count": tasks.len(), "hash": tasks_hash(tasks)},
         "boundaries": r.policy.as_ref().map(|policy| &policy.boundaries),
         "closing_text": r.closing_text,

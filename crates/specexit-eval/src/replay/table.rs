@@ -206,10 +206,8 @@ impl Row {
 
     fn outcome(&self, places: &[Place], policy: &Policy) -> Outcome {
         let exits = |place: &&Place| {
-            let passed = place.thinking >= policy.min_thinking_tokens
-                && policy.thresholds.pass(&place.signals, policy.zero_is_missing);
-            let hopeless = policy.hopeless.as_ref();
-            passed || hopeless.is_some_and(|rule| rule.gives_up(place.thinking, &place.signals))
+            let at = self.recording.closed[place.cut].at;
+            policy.ends(place.thinking, at, &place.signals).is_some()
         };
         Outcome::at(&self.recording, places.iter().find(exits).map(|place| place.cut))
     }

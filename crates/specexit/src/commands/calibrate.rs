@@ -11,7 +11,7 @@ use specexit_eval::replay::{Point, Table};
 use specexit_eval::{named, tasks_hash, today};
 use specexit_exit::Hopeless;
 
-use super::compare::{named_head, task};
+use super::compare::{named_head, tasks};
 use super::recorded::recorded;
 use crate::high::{self, engine};
 use crate::output::{print, print_json};
@@ -22,8 +22,7 @@ const HALF: f64 = 0.5;
 pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     let model = args.model.load()?;
     let mut engine = engine(&model, Some(&args.head), args.record.batch)?;
-    let of = |question| task(&model, &engine, &args.style, question);
-    let tasks = args.questions.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
+    let tasks = tasks(&model, &engine, &args.style, &args.judging, &args.questions)?;
     let head = named_head(&args.head)?;
 
     let table = recorded(&mut engine, &model, &head, &tasks, &args.record, &args.out)?;

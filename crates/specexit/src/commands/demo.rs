@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal};
 use serde_json::{Value, json};
 use specexit_answer::AnswerKind;
 use specexit_engine::{Engine, Output, Request};
-use specexit_eval::{CompareOptions, Comparison, MethodSpec, Named, Subject, Task, compare, table};
+use specexit_eval::{
+    CompareOptions, Comparison, Judge, MethodSpec, Named, Subject, Task, compare, table,
+};
 use specexit_model::Model;
 use specexit_problems::Problem;
 
@@ -23,7 +25,7 @@ pub(crate) fn demo(args: high::Demo) -> anyhow::Result<()> {
     }
     let head = Some(Named { name: args.head.name(), hash: args.head.hash()? });
     let subject = Subject { model: &model, head };
-    let options = CompareOptions { answer_kind: AnswerKind::Auto, out: None };
+    let options = CompareOptions::default();
     let mut progress = reporter();
     let comparison =
         compare(&mut engine, &subject, &tasks, &args.methods, &options, progress.as_mut())?;
@@ -41,8 +43,9 @@ fn task(
     problem: &Problem,
 ) -> anyhow::Result<Task> {
     let (prompt, phase) = style.encode(model, engine.markers(), &problem.question)?;
-    let (gold, group) = (problem.answer.clone(), Some(problem.family.to_string()));
-    Ok(Task { id: problem.id(), prompt, phase, gold, group })
+    let judge = Judge::Answer { gold: problem.answer.clone(), kind: AnswerKind::Auto };
+    let group = Some(problem.family.to_string());
+    Ok(Task { id: problem.id(), prompt, phase, judge, group })
 }
 
 /// One thought, whole, with the place where SpecExit ended it.

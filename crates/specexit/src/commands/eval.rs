@@ -11,7 +11,7 @@ use specexit_eval::{
 };
 use specexit_model::head_file::write_atomically;
 
-use super::compare::{named_head, task};
+use super::compare::{named_head, tasks};
 use super::recorded::recorded;
 use crate::high::{self, HeadChoice, engine};
 use crate::output::{print, print_json, reporter};
@@ -25,12 +25,10 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let mut found: BTreeMap<String, (Comparison, Vec<Curve>)> = BTreeMap::new();
     let mut drift: BTreeMap<String, Vec<Shift>> = BTreeMap::new();
     for (name, questions) in &args.tasks {
-        let of = |question| task(&model, &engine, &args.style, question);
-        let tasks = questions.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
+        let tasks = tasks(&model, &engine, &args.style, &args.judging, questions)?;
         let folder = args.out.join(name);
         let subject = Subject { model: &model, head: head.clone() };
-        let (kind, out) = (args.answer_kind, Some(folder.join(ANSWERS_FILE)));
-        let options = CompareOptions { answer_kind: kind, out };
+        let options = CompareOptions { out: Some(folder.join(ANSWERS_FILE)) };
         let mut progress = reporter();
         let methods = &args.methods;
         let compared =
@@ -43,8 +41,7 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
         }
         let table = match (&head, args.record.clone()) {
             (Some(head), Some(request)) => {
-                let options =
-                    RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch };
+                let options = RecordOptions { request, batch: args.batch };
                 Some(recorded(&mut engine, &model, head, &tasks, &options, &folder)?)
             }
             _ => None,

@@ -9,7 +9,7 @@ use specexit_exit::{Policy, Profile};
 use specexit_train::Question;
 
 use super::compare::graded;
-use super::{HeadChoice, ModelChoice, PromptStyle};
+use super::{HeadChoice, Judging, ModelChoice, PromptStyle};
 use crate::failure::usage;
 use crate::low;
 
@@ -19,6 +19,7 @@ pub(crate) struct Calibrate {
     pub(crate) head: HeadChoice,
     pub(crate) questions: Vec<Question>,
     pub(crate) style: PromptStyle,
+    pub(crate) judging: Judging,
     pub(crate) record: RecordOptions,
     /// Boundaries, and all else that is not chosen.
     pub(crate) base: Policy,
@@ -86,7 +87,8 @@ impl Calibrate {
             head,
             questions,
             style: PromptStyle::chat(args.prompting),
-            record: RecordOptions { request, answer_kind: args.answer_kind, batch: args.batch },
+            judging: Judging::new(args.judging),
+            record: RecordOptions { request, batch: args.batch },
             base,
             risks,
             hopeless_risk: args.hopeless_risk,

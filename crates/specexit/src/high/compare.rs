@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use specexit_answer::AnswerKind;
 use specexit_eval::MethodSpec;
-use specexit_train::{Question, read_questions};
+use specexit_train::{Grading, Question, read_questions};
 
 use super::lineup::Lineup;
 use super::method::sampling;
-use super::{HeadChoice, ModelChoice, PromptStyle};
+use super::{HeadChoice, Judging, ModelChoice, PromptStyle};
 use crate::failure::usage;
 use crate::low;
 
@@ -19,7 +18,7 @@ pub(crate) struct Compare {
     pub(crate) questions: Vec<Question>,
     pub(crate) style: PromptStyle,
     pub(crate) methods: Vec<MethodSpec>,
-    pub(crate) answer_kind: AnswerKind,
+    pub(crate) judging: Judging,
     pub(crate) out: Option<PathBuf>,
     pub(crate) json: bool,
 }
@@ -43,14 +42,14 @@ impl Compare {
             questions,
             style: PromptStyle::chat(args.prompting),
             methods: lineup.methods,
-            answer_kind: args.answer_kind,
+            judging: Judging::new(args.judging),
             out: args.out,
             json: args.json,
         })
     }
 }
 
-/// The questions asked for; each needs a known answer.
+/// The questions asked for; each needs a known answer, or tests.
 pub(super) fn graded(
     file: &Path,
     offset: usize,
@@ -66,9 +65,10 @@ pub(super) fn graded(
             file.display()
         ));
     }
-    if let Some(open) = chosen.iter().find(|q| q.gold.is_none()) {
+    let open = |q: &&Question| q.gold.is_none() && matches!(q.grading, Grading::Answer(_));
+    if let Some(open) = chosen.iter().find(open) {
         anyhow::bail!(
-            "question {} in {} has no answer, so nothing can be compared with it",
+            "question {} in {} has neither an answer nor tests, so what is answered cannot be judged",
             open.id,
             file.display()
         );

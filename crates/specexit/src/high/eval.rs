@@ -11,7 +11,7 @@ use specexit_train::{Grading, Question};
 use super::compare::graded;
 use super::lineup::Lineup;
 use super::method::sampling;
-use super::{HeadChoice, ModelChoice, PromptStyle};
+use super::{HeadChoice, Judging, ModelChoice, PromptStyle};
 use crate::failure::usage;
 use crate::low;
 
@@ -26,7 +26,7 @@ pub(crate) struct Eval {
     /// What recordings are made by; absent where there is no frontier.
     pub(crate) record: Option<Request>,
     pub(crate) batch: usize,
-    pub(crate) answer_kind: AnswerKind,
+    pub(crate) judging: Judging,
     pub(crate) out: PathBuf,
     pub(crate) page: EvalPageOptions,
     pub(crate) json: bool,
@@ -69,7 +69,7 @@ impl Eval {
             methods: lineup.methods,
             record: records.then_some(lineup.base),
             batch: args.batch,
-            answer_kind: args.answer_kind,
+            judging: Judging::new(args.judging),
             out: args.out,
             page: EvalPageOptions { thoughts: args.thoughts },
             json: args.json,

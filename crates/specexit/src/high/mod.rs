@@ -8,6 +8,7 @@ mod decoding;
 mod demo;
 mod eval;
 mod generate;
+mod judging;
 mod label;
 mod lineup;
 mod method;
@@ -25,6 +26,7 @@ pub(crate) use decoding::Decoding;
 pub(crate) use demo::Demo;
 pub(crate) use eval::Eval;
 pub(crate) use generate::Generate;
+pub(crate) use judging::Judging;
 pub(crate) use label::Label;
 
 pub(crate) use model::{HeadChoice, ModelChoice, engine, source};

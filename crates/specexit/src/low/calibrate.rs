@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use specexit_answer::AnswerKind;
 
-use super::{HeadArgs, ModelArgs, PromptArgs};
+use super::{HeadArgs, JudgingArgs, ModelArgs, PromptArgs};
 
 /// Find the exit setting that saves most at a risk that you accept, with a guarantee
 #[derive(Debug, Args)]
@@ -51,9 +50,6 @@ pub(crate) struct Calibrate {
     /// Questions recorded together
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) batch: usize,
-    /// What sort of answer is looked for: auto, number, boxed or option
-    #[arg(long, value_name = "KIND", default_value_t)]
-    pub(crate) answer_kind: AnswerKind,
     /// Sentence written before the end-of-thinking token when a thought is closed early
     #[arg(long, value_name = "TEXT")]
     pub(crate) closing_text: Option<String>,
@@ -69,4 +65,6 @@ pub(crate) struct Calibrate {
     pub(crate) head: HeadArgs,
     #[command(flatten)]
     pub(crate) prompting: PromptArgs,
+    #[command(flatten)]
+    pub(crate) judging: JudgingArgs,
 }

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use specexit_answer::AnswerKind;
 
-use super::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs};
+use super::{BudgetArgs, ExitArgs, HeadArgs, JudgingArgs, ModelArgs, PromptArgs, SamplingArgs};
 
 /// Answer the same questions by several methods and print one table
 #[derive(Debug, Args)]
@@ -42,9 +41,6 @@ pub(crate) struct Compare {
     /// Drafted tokens per round [default: 4]
     #[arg(long, value_name = "K")]
     pub(crate) draft_tokens: Option<usize>,
-    /// What sort of answer is looked for: auto, number, boxed or option
-    #[arg(long, value_name = "KIND", default_value_t)]
-    pub(crate) answer_kind: AnswerKind,
     /// Keep every answer in this JSONL file; repeating the command goes on where it was
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -57,6 +53,8 @@ pub(crate) struct Compare {
     pub(crate) head: HeadArgs,
     #[command(flatten)]
     pub(crate) prompting: PromptArgs,
+    #[command(flatten)]
+    pub(crate) judging: JudgingArgs,
     #[command(flatten)]
     pub(crate) exit: ExitArgs,
     #[command(flatten)]

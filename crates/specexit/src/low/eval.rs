@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use specexit_answer::AnswerKind;
 
-use super::{BudgetArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs};
+use super::{BudgetArgs, ExitArgs, HeadArgs, JudgingArgs, ModelArgs, PromptArgs, SamplingArgs};
 
 /// Measure what methods save and lose on whole tasks, with intervals and the whole frontier
 #[derive(Debug, Args)]
@@ -49,9 +48,6 @@ pub(crate) struct Eval {
     /// Drafted tokens per round [default: 4]
     #[arg(long, value_name = "K")]
     pub(crate) draft_tokens: Option<usize>,
-    /// What sort of answer is looked for: auto, number, boxed or option
-    #[arg(long, value_name = "KIND", default_value_t)]
-    pub(crate) answer_kind: AnswerKind,
     /// Single thoughts of each task that the page shows at most
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub(crate) thoughts: usize,
@@ -64,6 +60,8 @@ pub(crate) struct Eval {
     pub(crate) head: HeadArgs,
     #[command(flatten)]
     pub(crate) prompting: PromptArgs,
+    #[command(flatten)]
+    pub(crate) judging: JudgingArgs,
     #[command(flatten)]
     pub(crate) exit: ExitArgs,
     #[command(flatten)]

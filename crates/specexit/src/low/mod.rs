@@ -33,7 +33,7 @@ pub(crate) use pretrain::Pretrain;
 pub(crate) use problems::Problems;
 pub(crate) use report::Report;
 pub(crate) use shared::{
-    BudgetArgs, EndpointArgs, ExitArgs, HeadArgs, ModelArgs, PromptArgs, SamplingArgs,
+    BudgetArgs, EndpointArgs, ExitArgs, HeadArgs, JudgingArgs, ModelArgs, PromptArgs, SamplingArgs,
 };
 pub(crate) use train::Train;
 

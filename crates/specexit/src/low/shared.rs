@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
+use specexit_answer::AnswerKind;
 use specexit_exit::{Profile, Smoothing};
 
 /// Which target, and how it runs.
@@ -161,6 +162,22 @@ impl ExitArgs {
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))
     }
+}
+
+/// How answers are judged.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Judging answers")]
+pub(crate) struct JudgingArgs {
+    /// What sort of answer is looked for: auto, number, boxed or option [default: what the question says, else
+    /// auto]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) answer_kind: Option<AnswerKind>,
+    /// Python 3 that runs the tests of questions about code
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Run them with limits alone: the network and all your files are within their reach
+    #[arg(long)]
+    pub(crate) code_limits_only: bool,
 }
 
 /// Bounds that hold whatever the signals say.

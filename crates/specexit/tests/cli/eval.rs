@@ -1,7 +1,9 @@
 //! Whole tasks on the built-in reasoner.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use specexit_code::{Isolation, Limits, Sandbox};
 use specexit_eval::Evaluation;
 
 use crate::fixture::Fixture;
@@ -52,6 +54,37 @@ fn two_tasks_by_several_methods_with_their_frontier() {
     }
 }
 
+/// Whether this machine can run code apart from all else.
+fn sandboxed() -> bool {
+    Sandbox::new(Path::new("python3"), Limits::default(), Isolation::Namespaces).is_ok()
+}
+
+#[test]
+fn questions_say_how_they_are_judged_and_code_is_run() {
+    let f = Fixture::new();
+    let (questions, out) = (f.text("mixed.jsonl"), f.text("eval"));
+    let lines = [
+        // The whole program asserts nothing of the answer but that there is code; prose is none.
+        r#"{"id": "code", "prompt": "def f():\n", "test": "def check(c): pass", "entry_point": "f"}"#,
+        r#"{"id": "boxed", "question": "What is 2 + 2?", "answer": "4", "answer_kind": "boxed"}"#,
+    ];
+    std::fs::write(&questions, lines.join("\n")).unwrap();
+    let args = ["eval", "--model", "reference", "--task", &questions, "--methods", "plain"];
+    let args = [&args[..], &["--max-new-tokens", "200", "--out", &out]].concat();
+    if !sandboxed() {
+        eprintln!("skipped: there is no python3, or no namespace, to run code in");
+        return;
+    }
+    let numbers = &json(&[&args[..], &["--json"]].concat())["mixed"]["plain"];
+    assert_eq!(numbers["n"], 2);
+    let answers = std::fs::read_to_string(f.path("eval/mixed/answers.jsonl")).unwrap();
+    let code = answers.lines().find(|line| line.contains(r#""question":"code""#)).unwrap();
+    assert!(code.contains(r#""correct":false"#), "{code}");
+    // What is judged otherwise is another evaluation.
+    let (_, sentence) = failure(&[&args[..], &["--answer-kind", "number"]].concat());
+    assert!(sentence.contains("was begun with tasks.hash"), "{sentence}");
+}
+
 #[test]
 fn mistakes_are_one_sentence() {
     let f = Fixture::new();
@@ -66,6 +99,22 @@ fn mistakes_are_one_sentence() {
     assert!(sentence.starts_with("there can be only one task called words"), "{sentence}");
     let (_, sentence) = eval("words", &["--methods", "plain,deer"]);
     assert!(sentence.contains("deer:P"), "{sentence}");
+    let code = f.text("code.jsonl");
+    std::fs::write(
+        &code,
+        "{\"prompt\": \"def f():\", \"test\": \"pass\", \"entry_point\": \"f\"}\n",
+    )
+    .unwrap();
+    let (_, sentence) = eval(&code, &["--python", "no-such-python"]);
+    assert!(
+        sentence
+            .starts_with("the questions come with tests to run, but no-such-python does not run: "),
+        "{sentence}"
+    );
+    assert!(sentence.contains("--code-limits-only"), "{sentence}");
+    std::fs::write(&code, "{\"question\": \"Why?\"}\n").unwrap();
+    let (_, sentence) = eval(&code, &[]);
+    assert!(sentence.contains("has neither an answer nor tests"), "{sentence}");
     let (_, sentence) = eval("words", &["--limit", "0"]);
     assert_eq!(sentence, "--limit and --batch must be at least 1");
 }
