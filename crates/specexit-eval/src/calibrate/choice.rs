@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF};
-
+use super::demand::Demand;
 use crate::error::{EvalError, Result};
 use crate::replay::Outcome;
 
@@ -49,7 +48,7 @@ pub struct Choice {
     pub lost: usize,
     /// Those questions that full thinking answers right.
     pub of: usize,
-    /// Upper end of the exact one-sided 1 − δ interval of its risk (Clopper and Pearson 1934).
+    /// Upper end of the exact one-sided 1 − δ interval of its risk, or of what the horizon loses.
     pub bound: f64,
     /// Thinking tokens as a share of those of full thinking, on the questions that tested it.
     pub thinking_share: f64,
@@ -79,6 +78,12 @@ impl Outcomes {
     #[must_use]
     pub fn questions(&self) -> usize {
         self.right.len()
+    }
+
+    /// Share that full thinking answers right.
+    fn accuracy(&self) -> f64 {
+        let right = self.right.iter().filter(|right| **right).count();
+        right as f64 / self.questions().max(1) as f64
     }
 
     /// Lost and right answers of a setting among `questions`.
@@ -121,81 +126,53 @@ impl Outcomes {
     }
 }
 
-/// Chooses the cheapest setting whose risk is at most `risk` with confidence 1 − `delta`.
+/// Chooses the cheapest setting that can be shown to keep what is demanded.
 ///
 /// # Errors
-/// Numbers outside 0 to 1, or too few questions to promise anything.
-pub fn choose(outcomes: &Outcomes, part: &Part, risk: f64, delta: f64) -> Result<Choice> {
-    for (name, value) in [("risk", risk), ("delta", delta)] {
-        if !(value > 0.0 && value < 1.0) {
-            return Err(EvalError::Nothing(format!(
-                "{name} is {value}; it must be above 0 and below 1"
-            )));
-        }
-    }
+/// Numbers that mean nothing, or too few questions to promise anything.
+pub fn choose(outcomes: &Outcomes, part: &Part, demand: Demand) -> Result<Choice> {
+    demand.validate()?;
     let of = part.test.iter().filter(|&&q| outcomes.right[q]).count();
-    let needed = right_needed(risk, delta);
+    let accuracy = outcomes.accuracy();
+    let needed = demand.test(accuracy).right_needed();
     if of < needed {
         return Err(EvalError::Nothing(format!(
-            "with {of} right answers to test on, a risk of {risk} can never be promised with \
-             confidence {}: at least {needed} are needed, so give about {} questions, or accept a \
-             higher risk",
-            1.0 - delta,
-            questions_needed(
-                risk,
-                delta,
-                outcomes.right.iter().filter(|r| **r).count() as f64
-                    / outcomes.questions().max(1) as f64
-            )
+            "with {of} right answers to test on, a risk of {} can never be promised with confidence {}: at \
+             least {needed} are needed, so give about {} questions, or accept a higher risk",
+            demand.risk,
+            1.0 - demand.delta,
+            demand.questions_needed(accuracy)
         )));
     }
+    Ok(cheapest(outcomes, part, demand))
+}
+
+/// The same, where too few questions allow no exit.
+pub(super) fn cheapest(outcomes: &Outcomes, part: &Part, demand: Demand) -> Choice {
+    let test = demand.test(outcomes.accuracy());
+    let of = part.test.iter().filter(|&&q| outcomes.right[q]).count();
     let mut choice = Choice {
         setting: None,
         lost: 0,
         of,
-        bound: upper_bound(0, of, delta),
+        bound: test.bound(0, of),
         thinking_share: 1.0,
         tested: 0,
     };
-    for setting in outcomes.best_path(&part.choose, risk) {
+    for setting in outcomes.best_path(&part.choose, demand.risk) {
         choice.tested += 1;
         let (lost, of) = outcomes.lost(setting, &part.test);
-        if tail(lost, of, risk) > delta {
+        if !test.passes(lost, of) {
             break;
         }
         let share = outcomes.share(setting, &part.test);
         if share <= choice.thinking_share {
-            let bound = upper_bound(lost, of, delta);
+            let bound = test.bound(lost, of);
             choice =
                 Choice { setting: Some(setting), lost, bound, thinking_share: share, ..choice };
         }
     }
-    Ok(choice)
-}
-
-/// Probability of at most `lost` losses among `of` at risk `risk`: small where the true risk is lower.
-fn tail(lost: usize, of: usize, risk: f64) -> f64 {
-    Binomial::new(risk, of as u64).map_or(1.0, |binomial| binomial.cdf(lost as u64))
-}
-
-fn upper_bound(lost: usize, of: usize, delta: f64) -> f64 {
-    if lost >= of {
-        return 1.0;
-    }
-    let beta = Beta::new(lost as f64 + 1.0, (of - lost) as f64);
-    beta.map_or(1.0, |beta| beta.inverse_cdf(1.0 - delta))
-}
-
-/// Right answers below which not even a single setting without a loss passes.
-fn right_needed(risk: f64, delta: f64) -> usize {
-    (delta.ln() / (1.0 - risk).ln()).ceil() as usize
-}
-
-/// Questions to be asked for that many right answers in the part that tests, when a share `accuracy` of all
-/// is answered right.
-#[must_use]
-pub fn questions_needed(risk: f64, delta: f64, accuracy: f64) -> usize {
-    (right_needed(risk, delta) as f64 / TESTING / accuracy.max(1e-3)).ceil() as usize
+    choice
 }
 
 #[cfg(test)]
@@ -204,14 +181,8 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
-    #[test]
-    fn tails_and_bounds_worked_by_hand() {
-        assert!((tail(0, 299, 0.01) - 0.99f64.powi(299)).abs() < 1e-12);
-        assert!((tail(1, 2, 0.5) - 0.75).abs() < 1e-12);
-        assert_eq!(right_needed(0.01, 0.05), 299);
-        // The rule of three, exactly: 1 − 0.05^(1/n).
-        assert!((upper_bound(0, 100, 0.05) - (1.0 - 0.05f64.powf(0.01))).abs() < 1e-6);
-        assert_eq!(upper_bound(3, 3, 0.05), 1.0);
+    fn demand(risk: f64, delta: f64) -> Demand {
+        Demand { risk, delta, horizon: None }
     }
 
     /// A world in which question q is lost once less than a share `need[q]` of its thought is left, and
@@ -247,7 +218,7 @@ mod tests {
         for _ in 0..runs {
             let world = world(&mut random, 900);
             let part = Part { choose: (0..300).collect(), test: (300..900).collect() };
-            let choice = choose(&world, &part, 0.1, 0.1).unwrap();
+            let choice = choose(&world, &part, demand(0.1, 0.1)).unwrap();
             let risk = true_risk(&choice);
             broken += usize::from(risk > 0.1);
             used += risk / f64::from(runs);
@@ -258,13 +229,32 @@ mod tests {
     }
 
     #[test]
+    fn a_horizon_loses_no_more_than_promised() {
+        let mut random = ChaCha8Rng::seed_from_u64(8);
+        let (mut broken, mut long_run, runs) = (0, 0, 600);
+        for _ in 0..runs {
+            let world = world(&mut random, 1000);
+            let part = Part { choose: (0..300).collect(), test: (300..900).collect() };
+            let next: Vec<usize> = (900..1000).collect();
+            let lost_more = |demand| {
+                let setting = choose(&world, &part, demand).unwrap().setting;
+                setting.is_some_and(|setting| world.lost(setting, &next).0 > 10)
+            };
+            broken += usize::from(lost_more(Demand { horizon: Some(100), ..demand(0.1, 0.1) }));
+            long_run += usize::from(lost_more(demand(0.1, 0.1)));
+        }
+        // As above; the demand on the long run does not promise this, and does not hold it.
+        assert!(broken <= 60 + 22, "{broken} of {runs} promises broken");
+        assert!(broken > 10 && long_run > 100, "{broken} and {long_run} of {runs}");
+    }
+
+    #[test]
     fn too_few_questions_promise_nothing() {
         let world = world(&mut ChaCha8Rng::seed_from_u64(1), 300);
         let part = Part { choose: (0..100).collect(), test: (100..300).collect() };
-        let error = choose(&world, &part, 0.01, 0.05).unwrap_err().to_string();
+        let error = choose(&world, &part, demand(0.01, 0.05)).unwrap_err().to_string();
         assert!(error.contains("at least 299 are needed, so give about 399 questions"), "{error}");
-        assert!(choose(&world, &part, 0.0, 0.05).is_err());
-        assert!(choose(&world, &part, 0.1, f64::NAN).is_err());
+        assert!(choose(&world, &part, demand(0.0, 0.05)).is_err());
     }
 
     #[test]
@@ -279,7 +269,7 @@ mod tests {
         let outcomes = vec![vec![lost; 400]; 40];
         let world = Outcomes::new(&[40], &outcomes, &[(true, 1000); 400]);
         let part = Part { choose: (0..100).collect(), test: (100..400).collect() };
-        let choice = choose(&world, &part, 0.05, 0.05).unwrap();
+        let choice = choose(&world, &part, demand(0.05, 0.05)).unwrap();
         assert_eq!((choice.setting, choice.thinking_share), (None, 1.0));
     }
 }

@@ -15,7 +15,7 @@ pub const CALIBRATION_FILE: &str = "calibration.json";
 /// The value of `format`.
 const FORMAT: &str = "specexit-calibration";
 /// The version of that format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What was promised about a head, and on which questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Calibration {
     pub full_thinking_tokens: f64,
     /// Each promise holds with probability 1 − δ over the draw of the questions.
     pub delta: f64,
+    /// Further questions that promises are about; absent: they are about the long run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<usize>,
     /// From the smallest risk to the largest.
     pub promises: Vec<Promise>,
     /// How the signals were distributed at boundaries, by which drift is known.
@@ -59,7 +62,7 @@ pub struct Promise {
     pub lost: usize,
     /// Those questions that full thinking answers right.
     pub of: usize,
-    /// Upper end of the one-sided 1 − δ interval of the setting's own risk.
+    /// Upper end of the one-sided 1 − δ interval of the setting's own risk, or of what the horizon loses.
     pub bound: f64,
     /// Thinking tokens as a share of those of full thinking, with the rule for giving up where there is one.
     pub thinking_share: f64,
@@ -80,7 +83,7 @@ pub struct GivenUp {
     pub lost: usize,
     /// Those questions that full thinking answers right.
     pub of: usize,
-    /// Upper end of the one-sided 1 − δ interval of its own risk.
+    /// Upper end of the one-sided 1 − δ interval of its own risk, or of what the horizon loses.
     pub bound: f64,
     /// Rules tested in turn.
     pub tested: usize,
@@ -102,6 +105,7 @@ impl Calibration {
             right: 0,
             full_thinking_tokens: 0.0,
             delta: 0.0,
+            horizon: None,
             promises: Vec::new(),
             spreads: Vec::new(),
         }
@@ -191,7 +195,7 @@ mod tests {
         let error = |risk, head| all.promise(risk, head).unwrap_err().to_string();
         assert!(error(0.001, "h").contains("only at 0.005, 0.01, 0.05"));
         assert!(error(0.01, "g").contains("another head (x, h)"));
-        let other = text.replace("\"version\":1", "\"version\":7");
+        let other = text.replace("\"version\":2", "\"version\":7");
         let error = Calibration::parse(&other, Path::new("c.json")).unwrap_err().to_string();
         assert!(error.contains("version 7"), "{error}");
         assert!(Calibration::parse("{", Path::new("c.json")).is_err());

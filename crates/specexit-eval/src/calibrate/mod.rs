@@ -6,16 +6,19 @@
 //! framework (Angelopoulos et al. 2021, arXiv 2110.01052): a quarter of the questions chooses one path through
 //! the grid, on which thresholds loosen step by step, and the others test its settings in that order, each by
 //! the exact binomial tail, until one cannot be shown to be safe. What comes before the testing may look at
-//! anything; that the tested questions had no part in it is what the promise rests on.
+//! anything; that the tested questions had no part in it is what the promise rests on. A [`Demand`] may be
+//! about the next so many questions instead; then the tail is hypergeometric.
 
 mod choice;
+mod demand;
 mod drift;
 mod file;
 mod grid;
 mod run;
 mod splits;
 
-pub use choice::{Choice, Outcomes, Part, choose, questions_needed};
+pub use choice::{Choice, Outcomes, Part, choose};
+pub use demand::Demand;
 pub use drift::{SHIFTED, Shift, Spread, shifts, spreads};
 pub use file::{CALIBRATION_FILE, Calibration, GivenUp, Promise};
 pub(crate) use grid::{STEPS, length_below, share_above};

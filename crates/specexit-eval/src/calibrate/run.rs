@@ -5,6 +5,7 @@ use specexit_exit::{Hopeless, Policy};
 use specexit_model::hash::sha256_hex;
 
 use super::choice::{Choice, Outcomes, Part, TESTING, choose};
+use super::demand::Demand;
 use super::file::{GivenUp, Promise};
 use super::grid::{grid, hopeless_grid};
 use crate::error::Result;
@@ -38,8 +39,8 @@ fn along(table: &Table, paths: &[Vec<Policy>], rows: &[Vec<Outcome>]) -> Outcome
     Outcomes::new(&lengths, rows, &full)
 }
 
-/// Finds, for each of `risks`, the setting that saves most at that risk with confidence 1 − `delta`, and to
-/// each, with a risk of its own, a rule for giving thoughts up. Boundaries are those of `base`.
+/// Finds, for each of `demands`, the setting that saves most of those that keep it, and to each, with a risk
+/// of its own, a rule for giving thoughts up. Boundaries are those of `base`.
 ///
 /// The rule is calibrated alone. Where both are in force, a thought ends by one of them, as it would have
 /// ended by that one alone; so the answers lost are among those lost by either, and the risks add up.
@@ -49,9 +50,8 @@ fn along(table: &Table, paths: &[Vec<Policy>], rows: &[Vec<Outcome>]) -> Outcome
 pub fn calibrate(
     table: &Table,
     base: &Policy,
-    risks: &[f64],
+    demands: &[Demand],
     hopeless: Option<f64>,
-    delta: f64,
 ) -> Result<Calibrated> {
     let paths = grid(base);
     let policies = paths.concat();
@@ -59,12 +59,12 @@ pub fn calibrate(
     let outcomes = along(table, &paths, &rows);
     let ids: Vec<&str> = table.recordings().map(|r| r.question.as_str()).collect();
     let part = parts(&ids);
-    let mut promises = Vec::with_capacity(risks.len());
-    for &risk in risks {
+    let mut promises = Vec::with_capacity(demands.len());
+    for &demand in demands {
         let Choice { setting, lost, of, bound, thinking_share, tested } =
-            choose(&outcomes, &part, risk, delta)?;
+            choose(&outcomes, &part, demand)?;
         let mut promise = Promise {
-            risk,
+            risk: demand.risk,
             policy: setting.map(|setting| policies[setting].clone()),
             lost,
             of,
@@ -74,7 +74,8 @@ pub fn calibrate(
             hopeless: None,
         };
         if let (Some(policy), Some(risk)) = (&mut promise.policy, hopeless) {
-            let (rule, promised) = give_up(table, policy, &part, risk, delta)?;
+            let demand = Demand { risk, ..demand };
+            let (rule, promised) = give_up(table, policy, &part, demand)?;
             policy.hopeless = rule;
             promise.hopeless = Some(promised);
             let both = vec![policy.clone()];
@@ -88,20 +89,19 @@ pub fn calibrate(
     Ok(Calibrated { promises, points })
 }
 
-/// The rule for giving up that saves most at `risk`, smoothed as `policy` is.
+/// The rule for giving up that saves most of what keeps the demand, smoothed as `policy` is.
 fn give_up(
     table: &Table,
     policy: &Policy,
     part: &Part,
-    risk: f64,
-    delta: f64,
+    demand: Demand,
 ) -> Result<(Option<Hopeless>, GivenUp)> {
     let paths = hopeless_grid(policy);
     let rules = paths.concat();
     let outcomes = along(table, &paths, &table.outcomes(&rules)?);
-    let Choice { setting, lost, of, bound, tested, .. } = choose(&outcomes, part, risk, delta)?;
+    let Choice { setting, lost, of, bound, tested, .. } = choose(&outcomes, part, demand)?;
     let rule = setting.and_then(|setting| rules[setting].hopeless);
-    Ok((rule, GivenUp { risk, lost, of, bound, tested }))
+    Ok((rule, GivenUp { risk: demand.risk, lost, of, bound, tested }))
 }
 
 /// A quarter of the questions to choose a path, the others to test its settings; by the hash of their ids, so that

@@ -4,7 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
-use super::choice::{Outcomes, Part, TESTING, choose};
+use super::choice::{Outcomes, Part, TESTING, cheapest};
+use super::demand::Demand;
 use crate::error::Result;
 use crate::statistics::{Proportion, mean, quantile};
 
@@ -13,11 +14,14 @@ use crate::statistics::{Proportion, mean, quantile};
 pub struct Kept {
     /// The risk promised.
     pub risk: f64,
-    /// Splits whose setting loses a larger share of all questions, from which the calibration's were drawn:
-    /// promises that are broken, at most δ of them.
+    /// The next questions that it was promised for; absent: for the long run.
+    pub horizon: Option<usize>,
+    /// Splits whose setting loses a larger share of all questions, from which the calibration's were drawn: a
+    /// promise for the long run is broken, at most δ of them.
     pub broken: Proportion,
-    /// Splits whose setting loses a larger share of the other questions. These are a sample themselves, and
-    /// what the calibration's half has too little of, the other has too much: it may well be more.
+    /// Splits whose setting loses a larger share of the other questions: a promise with them as its horizon is
+    /// broken, at most δ of them. One for the long run does not cover it: they are a sample themselves, and
+    /// what the calibration's half has too little of, they have too much.
     pub others_lost_more: Proportion,
     /// Mean share of right answers lost on the other questions.
     pub lost: f64,
@@ -33,15 +37,16 @@ pub struct Kept {
 /// setting loses on all questions and on the others.
 ///
 /// # Errors
-/// Too few questions to promise anything.
+/// Numbers that mean nothing.
 pub fn check_splits(
     outcomes: &Outcomes,
-    risk: f64,
-    delta: f64,
+    demand: Demand,
     splits: usize,
     calibration: f64,
     seed: u64,
 ) -> Result<Kept> {
+    demand.validate()?;
+    let risk = demand.risk;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut lost, mut shares, mut none, mut broken) = (Vec::new(), Vec::new(), 0, 0);
     let all: Vec<usize> = (0..outcomes.questions()).collect();
@@ -50,7 +55,7 @@ pub fn check_splits(
         specexit_train::shuffle(&mut random, &mut order);
         let others = order.split_off((order.len() as f64 * calibration) as usize);
         let test = order.split_off((order.len() as f64 * (1.0 - TESTING)) as usize);
-        let choice = choose(outcomes, &Part { choose: order, test }, risk, delta)?;
+        let choice = cheapest(outcomes, &Part { choose: order, test }, demand);
         let share_of = |questions: &[usize]| {
             let lost = choice.setting.map(|setting| outcomes.lost(setting, questions));
             lost.map_or(0.0, |(gone, of)| gone as f64 / of.max(1) as f64)
@@ -62,6 +67,7 @@ pub fn check_splits(
     }
     Ok(Kept {
         risk,
+        horizon: demand.horizon,
         broken: Proportion::new(broken, splits),
         others_lost_more: Proportion::new(lost.iter().filter(|lost| **lost > risk).count(), splits),
         lost: mean(&lost),

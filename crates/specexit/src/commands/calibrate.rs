@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::json;
 use specexit_eval::calibrate::{
-    CALIBRATION_FILE, Calibration, Promise, calibrate as choose, check_splits, outcomes, spreads,
+    CALIBRATION_FILE, Calibration, Demand, Promise, calibrate as choose, check_splits, outcomes,
+    spreads,
 };
 use specexit_eval::replay::{Point, Table};
 use specexit_eval::{named, tasks_hash, today};
@@ -29,14 +30,16 @@ pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
     if let Some(splits) = args.splits {
         return check(&args, &table, splits);
     }
-    let found = choose(&table, &args.base, &args.risks, args.hopeless_risk, args.delta)?;
+    let found = choose(&table, &args.base, &args.demands, args.hopeless_risk)?;
 
     let full = table.recordings().map(|r| r.thinking_tokens as f64);
     let mut calibration = Calibration::new(named(&model), head, today(), tasks_hash(&tasks));
     calibration.questions = tasks.len();
     calibration.right = table.recordings().filter(|r| r.correct).count();
     calibration.full_thinking_tokens = full.sum::<f64>() / tasks.len() as f64;
-    calibration.delta = args.delta;
+    if let Some(demand) = args.demands.first() {
+        (calibration.delta, calibration.horizon) = (demand.delta, demand.horizon);
+    }
     calibration.promises = found.promises;
     calibration.spreads = spreads(&table.signals_at_cuts());
     calibration.save(&args.out.join(CALIBRATION_FILE))?;
@@ -59,24 +62,30 @@ struct Printed {
 /// Calibrates on random halves and tells how the others did.
 fn check(args: &high::Calibrate, table: &Table, splits: usize) -> anyhow::Result<()> {
     let (_, outcomes) = outcomes(table, &args.base)?;
-    let of = |&risk| check_splits(&outcomes, risk, args.delta, splits, HALF, 0);
-    let kept = args.risks.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    let others = outcomes.questions() - (outcomes.questions() as f64 * HALF) as usize;
+    let demands = args.demands.iter();
+    let both = demands.flat_map(|&d| [d, Demand { horizon: Some(others), ..d }]);
+    let of = |demand| check_splits(&outcomes, demand, splits, HALF, 0);
+    let kept = both.map(of).collect::<Result<Vec<_>, _>>()?;
+    let delta = args.demands.first().map_or(0.0, |demand| demand.delta);
     if args.json {
-        return print_json(&json!({"delta": args.delta, "splits": kept}));
+        return print_json(&json!({"delta": delta, "splits": kept}));
     }
     let mut text = String::new();
     for k in &kept {
+        let (about, broken) = match k.horizon {
+            None => (String::new(), k.broken),
+            Some(next) => (format!(" of the other {next}"), k.others_lost_more),
+        };
         let _ = writeln!(
             text,
-            "risk {} %: broken in {} of {} splits ({:.1} %, allowed {} %), the other half lost more in \
-             {:.1} %; on average it loses {:.2} % and {:.1} % of the thinking is left; no early exit in {} \
-             splits",
+            "risk {} %{about}: broken in {} of {} splits ({:.1} %, allowed {} %); on average the other half \
+             loses {:.2} % and {:.1} % of its thinking is left; no early exit in {} splits",
             100.0 * k.risk,
-            k.broken.count,
-            k.broken.of,
-            100.0 * k.broken.rate,
-            100.0 * args.delta,
-            100.0 * k.others_lost_more.rate,
+            broken.count,
+            broken.of,
+            100.0 * broken.rate,
+            100.0 * delta,
             100.0 * k.lost,
             100.0 * k.thinking_share,
             k.none
@@ -92,12 +101,13 @@ fn describe(calibration: &Calibration) -> String {
         "{} questions, {} answered right after {:.1} thinking tokens on average\n",
         c.questions, c.right, c.full_thinking_tokens
     );
+    let about = c.horizon.map_or(String::new(), |next| format!(" of the next {next} questions"));
     for Promise { risk, policy, lost, of, bound, thinking_share, hopeless, .. } in &c.promises {
         let (risk, share) = (100.0 * risk, 100.0 * thinking_share);
         let _ = match policy {
             Some(policy) => writeln!(
                 text,
-                "risk {risk} %: {share:.1} % of the thinking is left with thresholds {} and smoothing {}; \
+                "risk {risk} %{about}: {share:.1} % of the thinking is left with thresholds {} and smoothing {}; \
                  {lost} of {of} answers lost, at most {:.2} % with confidence {} %",
                 policy.thresholds,
                 policy.smoothing,
@@ -106,7 +116,7 @@ fn describe(calibration: &Calibration) -> String {
             ),
             None => writeln!(
                 text,
-                "risk {risk} %: no early exit could be shown to be that safe; thoughts are not cut"
+                "risk {risk} %{about}: no early exit could be shown to be that safe; thoughts are not cut"
             ),
         };
         let Some(given_up) = hopeless else { continue };

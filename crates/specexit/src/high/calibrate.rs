@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use specexit_engine::Request;
-use specexit_eval::calibrate::questions_needed;
+use specexit_eval::calibrate::Demand;
 use specexit_eval::replay::RecordOptions;
 use specexit_exit::{Policy, Profile};
 use specexit_train::Question;
@@ -23,11 +23,10 @@ pub(crate) struct Calibrate {
     pub(crate) record: RecordOptions,
     /// Boundaries, and all else that is not chosen.
     pub(crate) base: Policy,
-    /// From the smallest to the largest.
-    pub(crate) risks: Vec<f64>,
+    /// From the smallest risk to the largest.
+    pub(crate) demands: Vec<Demand>,
     /// Of giving thoughts up, where that is wanted.
     pub(crate) hopeless_risk: Option<f64>,
-    pub(crate) delta: f64,
     /// Random halves to check promises on, instead of making them.
     pub(crate) splits: Option<usize>,
     pub(crate) out: PathBuf,
@@ -59,14 +58,15 @@ impl Calibrate {
         if args.batch == 0 || args.max_new_tokens == 0 {
             return usage("--batch and --max-new-tokens must be at least 1");
         }
-        if args.splits == Some(0) {
-            return usage("--splits is 0; give at least one");
+        if args.splits == Some(0) || args.horizon == Some(0) {
+            return usage("--splits and --horizon must be at least 1");
         }
+        let demand = |risk| Demand { risk, delta: args.delta, horizon: args.horizon };
         let questions = graded(&args.questions, args.offset, args.limit)?;
         let all = risks.iter().copied().chain(args.hopeless_risk);
         if let Some(least) = all.min_by(f64::total_cmp) {
             let halves = if args.splits.is_some() { 2 } else { 1 };
-            let needed = halves * questions_needed(least, args.delta, 1.0);
+            let needed = halves * demand(least).questions_needed(1.0);
             if questions.len() < needed {
                 anyhow::bail!(
                     "{} questions can never promise a risk of {least} with confidence {}: at least \
@@ -76,6 +76,7 @@ impl Calibrate {
                 );
             }
         }
+        let demands = risks.into_iter().map(demand).collect();
         let base = head.policy.clone().unwrap_or_else(|| Profile::Default.policy());
         let request = Request {
             policy: Some(base.clone()),
@@ -90,9 +91,8 @@ impl Calibrate {
             judging: Judging::new(args.judging),
             record: RecordOptions { request, batch: args.batch },
             base,
-            risks,
+            demands,
             hopeless_risk: args.hopeless_risk,
-            delta: args.delta,
             splits: args.splits,
             out: args.out,
             json: args.json,

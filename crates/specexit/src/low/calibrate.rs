@@ -40,9 +40,13 @@ pub(crate) struct Calibrate {
     /// Probability that a promise may be wrong
     #[arg(long, value_name = "X", default_value_t = 0.05)]
     pub(crate) delta: f64,
-    /// Instead of promising, check promises: calibrate on N random halves of the questions, and count how
-    /// often more is lost on all of them, and on the other halves
+    /// Promise about the next N questions themselves, not about the long run: takes more care, as any N
+    /// questions may have bad luck
     #[arg(long, value_name = "N")]
+    pub(crate) horizon: Option<usize>,
+    /// Instead of promising, check promises: calibrate on N random halves of the questions, and count how
+    /// often more is lost on all of them, and, with the other halves as horizon, on these
+    #[arg(long, value_name = "N", conflicts_with = "horizon")]
     pub(crate) splits: Option<usize>,
     /// Folder of what is recorded
     #[arg(long, value_name = "DIR")]

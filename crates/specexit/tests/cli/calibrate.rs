@@ -52,7 +52,24 @@ fn a_promise_is_made_used_and_checked() {
     assert!(promise["thinking_share"].as_f64().unwrap() < 0.6, "{promise}");
 
     let checked = run(&["--risk", "0.3", "--delta", "0.2", "--splits", "20"]);
-    assert!(checked.contains("of 20 splits"), "{checked}");
+    assert!(
+        checked.contains("risk 30 %: broken in ") && checked.contains("of 20 splits"),
+        "{checked}"
+    );
+    assert!(checked.contains("risk 30 % of the other 24: broken in "), "{checked}");
+
+    // About a few questions, less can be promised than about the long run.
+    let share = |more: &[&str]| {
+        let args = calibrate(&[&["--risk", "0.2", "--delta", "0.1", "--json"], more].concat());
+        let found = json(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(
+            found["calibration"]["horizon"].as_u64(),
+            more.get(1).map(|n| n.parse().unwrap())
+        );
+        found["calibration"]["promises"][0]["thinking_share"].as_f64().unwrap()
+    };
+    let (near, far) = (share(&["--horizon", "30"]), share(&[]));
+    assert!(near > far, "{near} against {far}");
 
     let given_up = run(&["--risk", "0.2", "--delta", "0.1", "--hopeless-risk", "0.1"]);
     assert!(given_up.contains("\n  given up after "), "{given_up}");
