@@ -79,7 +79,7 @@ pub fn compare(
     let names: Vec<&str> = methods.iter().map(|m| m.name.as_str()).collect();
     let (mut file, mut records) = match &options.out {
         Some(path) => {
-            let header = header(subject, &machine, tasks, methods);
+            let header = settings(engine, subject, tasks, methods, RECORDS_FORMAT, RECORDS_VERSION);
             let (file, records) = RecordsFile::open(path, &header, &names)?;
             (Some(file), records)
         }
@@ -97,7 +97,7 @@ pub fn compare(
         for turn in 0..methods.len() {
             let method = &methods[(index + turn) % methods.len()];
             if !warm {
-                warm_up(engine, task, methods)?;
+                warm_up(engine, task, methods.iter())?;
                 warm = true;
             }
             answers.push(answer(engine, subject.model, task, method)?);
@@ -128,7 +128,11 @@ pub fn compare(
 }
 
 /// The beginning of every method on one task, so that all buffers have been touched.
-fn warm_up(engine: &mut Engine, task: &Task, methods: &[MethodSpec]) -> Result<()> {
+pub(crate) fn warm_up<'a>(
+    engine: &mut Engine,
+    task: &Task,
+    methods: impl Iterator<Item = &'a MethodSpec>,
+) -> Result<()> {
     for method in methods {
         let mut request = method.request.clone();
         request.prompt.clone_from(&task.prompt);
@@ -162,18 +166,20 @@ pub fn named(model: &Model) -> Named {
     Named { name: model.name.clone(), hash: model.hash.clone() }
 }
 
-/// Everything that the numbers depend on.
-fn header(
+/// Everything that the numbers of a file depend on: its header.
+pub(crate) fn settings(
+    engine: &Engine,
     subject: &Subject<'_>,
-    machine: &Machine,
     tasks: &[Task],
     methods: &[MethodSpec],
+    format: &str,
+    version: u32,
 ) -> Value {
     json!({
-        "format": RECORDS_FORMAT,
-        "version": RECORDS_VERSION,
+        "format": format,
+        "version": version,
         "program": env!("CARGO_PKG_VERSION"),
-        "machine": machine,
+        "machine": Machine::of(engine.target()),
         "model": named(subject.model),
         "tokenizer_hash": subject.model.tokenizer.hash(),
         "head": subject.head,

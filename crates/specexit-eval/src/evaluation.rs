@@ -1,6 +1,6 @@
 //! Methods on several tasks: the numbers of all of them in one document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use crate::calibrate::Shift;
 use crate::comparison::{Comparison, Named};
 use crate::frontier::Curve;
 use crate::machine::Machine;
+use crate::makespan::Makespan;
 use crate::statistics::{Difference, Proportion};
 use crate::summary::Summary;
 
@@ -83,6 +84,32 @@ pub struct Numbers {
     pub thinking_change: Option<Difference>,
     /// Seconds of `plain` over those of this method.
     pub speed_up: Option<f64>,
+    /// Times for all questions with several at a time, where they were measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub makespans: Vec<Together>,
+}
+
+/// A time for all questions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Together {
+    /// Questions answered at a time.
+    pub concurrency: usize,
+    /// From the first request to the last answer.
+    pub seconds: f64,
+    /// Generated tokens per second of that.
+    pub tokens_per_s: f64,
+}
+
+/// What was measured on one task.
+pub struct Measured {
+    /// Methods beside each other.
+    pub comparison: Comparison,
+    /// Accuracy against tokens; empty where nothing was recorded.
+    pub curves: Vec<Curve>,
+    /// Shifts of the signals, where the head is calibrated and they were recorded.
+    pub shifts: Option<Vec<Shift>>,
+    /// Times with several questions at a time.
+    pub makespans: Vec<Makespan>,
 }
 
 impl From<&Summary> for Numbers {
@@ -106,19 +133,51 @@ impl From<&Summary> for Numbers {
             mcnemar_p: s.mcnemar_p,
             thinking_change: s.thinking_change,
             speed_up: s.speed_up,
+            makespans: Vec::new(),
         }
     }
 }
 
-impl Evaluation {
-    /// From the comparisons of tasks, which are all by the same methods, and their curves.
+impl Numbers {
+    /// Seconds for all questions with `concurrency` at a time, if that was measured.
     #[must_use]
-    pub fn new(tasks: &BTreeMap<String, (Comparison, Vec<Curve>)>) -> Option<Self> {
-        let (first, _) = tasks.values().next()?;
-        let methods = |of: &Comparison| {
-            of.methods.iter().map(|s| (s.method.clone(), Numbers::from(s))).collect()
+    pub fn makespan(&self, concurrency: usize) -> Option<f64> {
+        let found = self.makespans.iter().find(|m| m.concurrency == concurrency);
+        found.map(|together| together.seconds)
+    }
+}
+
+impl Measured {
+    /// By method.
+    fn numbers(&self) -> BTreeMap<String, Numbers> {
+        let numbers = |s: &Summary| {
+            let own = self.makespans.iter().filter(|m| m.method == s.method);
+            let makespans = own.map(|m| Together {
+                concurrency: m.concurrency,
+                seconds: m.seconds,
+                tokens_per_s: m.tokens_per_s,
+            });
+            (s.method.clone(), Numbers { makespans: makespans.collect(), ..Numbers::from(s) })
         };
-        let curves = tasks.iter().filter(|(_, (_, curves))| !curves.is_empty());
+        self.comparison.methods.iter().map(numbers).collect()
+    }
+}
+
+impl Evaluation {
+    /// Questions at a time for which there are times, in order.
+    #[must_use]
+    pub fn concurrencies(&self) -> Vec<usize> {
+        let all = self.tasks.values().flat_map(BTreeMap::values).flat_map(|n| &n.makespans);
+        let all: BTreeSet<usize> = all.map(|together| together.concurrency).collect();
+        all.into_iter().collect()
+    }
+
+    /// From what was measured on each task, on all by the same methods.
+    #[must_use]
+    pub fn new(tasks: &BTreeMap<String, Measured>) -> Option<Self> {
+        let first = &tasks.values().next()?.comparison;
+        let curves = tasks.iter().filter(|(_, of)| !of.curves.is_empty());
+        let shifts = |(task, of): (&String, &Measured)| Some((task.clone(), of.shifts.clone()?));
         Some(Self {
             provenance: Provenance {
                 program: first.program.clone(),
@@ -127,10 +186,10 @@ impl Evaluation {
                 model: first.model.clone(),
                 head: first.head.clone(),
                 methods: first.methods.iter().map(|s| s.method.clone()).collect(),
-                drift: BTreeMap::new(),
-                frontier: curves.map(|(task, (_, c))| (task.clone(), c.clone())).collect(),
+                drift: tasks.iter().filter_map(shifts).collect(),
+                frontier: curves.map(|(task, of)| (task.clone(), of.curves.clone())).collect(),
             },
-            tasks: tasks.iter().map(|(task, (of, _))| (task.clone(), methods(of))).collect(),
+            tasks: tasks.iter().map(|(task, of)| (task.clone(), of.numbers())).collect(),
         })
     }
 
@@ -139,8 +198,11 @@ impl Evaluation {
     pub fn csv(&self) -> String {
         let mut text = "task,method,n,accuracy,accuracy_low,accuracy_high,thinking_tokens_mean,\
                         total_tokens_mean,probe_tokens_mean,wall_s,p50_s,p95_s,tau,lost_correct,\
-                        gained_correct,mcnemar_p,speed_up\n"
+                        gained_correct,mcnemar_p,speed_up"
             .to_owned();
+        let concurrencies = self.concurrencies();
+        concurrencies.iter().for_each(|n| text.push_str(&format!(",makespan_{n}_s")));
+        text.push('\n');
         let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
         for (task, methods) in &self.tasks {
             for method in &self.provenance.methods {
@@ -167,7 +229,8 @@ impl Evaluation {
                 ];
                 let cells = [quoted(task), quoted(method)].into_iter();
                 let cells = cells.chain(numbers.iter().map(f64::to_string));
-                let cells: Vec<String> = cells.chain(rest.map(number)).collect();
+                let times = concurrencies.iter().map(|at| number(n.makespan(*at)));
+                let cells: Vec<String> = cells.chain(rest.map(number)).chain(times).collect();
                 text.push_str(&cells.join(","));
                 text.push('\n');
             }

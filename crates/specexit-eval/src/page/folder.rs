@@ -26,6 +26,8 @@ pub const SHEET_FILE: &str = "eval.csv";
 pub const EVAL_PAGE_FILE: &str = "report.html";
 /// Every answer of every method, in the folder of a task.
 pub const ANSWERS_FILE: &str = "answers.jsonl";
+/// Times with several questions at a time, in the same folder.
+pub const MAKESPANS_FILE: &str = "makespans.jsonl";
 /// The recordings of a task.
 pub const RECORDINGS_FILE: &str = "recordings.jsonl";
 /// What the head says along them.

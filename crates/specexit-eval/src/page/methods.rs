@@ -128,6 +128,24 @@ pub(super) fn costs(methods: &[String], numbers: &BTreeMap<String, Numbers>) -> 
     Table { kind: "costs", ..Table::new(caption, &head, rows.collect()) }
 }
 
+/// Times with several questions at a time, one column for each of `concurrencies`.
+pub(super) fn makespans(
+    methods: &[String],
+    numbers: &BTreeMap<String, Numbers>,
+    concurrencies: &[usize],
+) -> Table {
+    let columns = concurrencies.iter().map(|n| format!("{n} at a time"));
+    let head: Vec<String> = std::iter::once("Method".to_owned()).chain(columns).collect();
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    let measured = in_order(methods, numbers).filter(|(_, _, n)| !n.makespans.is_empty());
+    let rows = measured.map(|(i, name, n)| {
+        let times = concurrencies.iter().map(|&at| or_none(n.makespan(at), short));
+        std::iter::once(called(i, name)).chain(times).collect()
+    });
+    let caption = "Seconds for all questions, several at a time";
+    Table { kind: "makespans", ..Table::new(caption, &head, rows.collect()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

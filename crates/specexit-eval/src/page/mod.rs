@@ -14,8 +14,8 @@ mod tests;
 mod thoughts;
 
 pub use folder::{
-    ANSWERS_FILE, EVAL_PAGE_FILE, NUMBERS_FILE, RECORDINGS_FILE, SHEET_FILE, SIGNALS_FILE,
-    TEXTS_FILE,
+    ANSWERS_FILE, EVAL_PAGE_FILE, MAKESPANS_FILE, NUMBERS_FILE, RECORDINGS_FILE, SHEET_FILE,
+    SIGNALS_FILE, TEXTS_FILE,
 };
 pub use render::{EvalPage, EvalPageOptions, write_eval_page};
 pub use thoughts::carried_back;

@@ -9,7 +9,7 @@ use specexit_train::page::{Fact, Figure, STYLE, Table};
 
 use super::cuts::{Sufficient, distribution};
 use super::folder::{TaskFiles, read_numbers};
-use super::methods::{answers, costs};
+use super::methods::{answers, costs, makespans};
 use super::thoughts::{Thought, thoughts};
 use super::{frontier, signals};
 use crate::error::{EvalError, Result};
@@ -127,11 +127,16 @@ fn task(
     let lengths: Vec<f64> = files.recordings.iter().map(|r| r.thinking_tokens as f64).collect();
     let recorded = (!lengths.is_empty()).then(|| mean(&lengths));
 
+    let mut tables = vec![answers(methods, numbers), costs(methods, numbers)];
+    let concurrencies = evaluation.concurrencies();
+    if !concurrencies.is_empty() {
+        tables.push(makespans(methods, numbers, &concurrencies));
+    }
     let mut parts = vec![Part {
         title: "Methods",
         text: "Every method answered the same questions. Letters are those of the plots and thoughts below."
             .to_owned(),
-        tables: vec![answers(methods, numbers), costs(methods, numbers)],
+        tables,
         ..Part::default()
     }];
     let mut text = String::new();

@@ -1,13 +1,17 @@
 //! `eval`: whole tasks by several methods, and the frontier of all settings.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use specexit_engine::Engine;
 use specexit_eval::calibrate::{SHIFTED, Shift, shifts};
-use specexit_eval::page::{ANSWERS_FILE, EVAL_PAGE_FILE, NUMBERS_FILE, SHEET_FILE, TEXTS_FILE};
+use specexit_eval::page::{
+    ANSWERS_FILE, EVAL_PAGE_FILE, MAKESPANS_FILE, NUMBERS_FILE, SHEET_FILE, TEXTS_FILE,
+};
 use specexit_eval::replay::{RecordOptions, Recording, Table};
 use specexit_eval::{
-    CompareOptions, Comparison, Curve, Evaluation, Subject, compare, frontier, room, table,
-    write_eval_page, write_texts,
+    CompareOptions, Evaluation, Makespan, Measured, Subject, Task, compare, frontier, makespans,
+    room, table, write_eval_page, write_texts,
 };
 use specexit_model::head_file::write_atomically;
 
@@ -18,12 +22,13 @@ use crate::output::{print, print_json, reporter};
 
 pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let model = args.model.load()?;
-    let batch = if args.record.is_some() { args.batch } else { 1 }.max(room(&args.methods));
+    let together = args.concurrencies.iter().copied().chain([room(&args.methods)]);
+    let together = together.chain(args.record.is_some().then_some(args.batch));
+    let batch = together.max().unwrap_or(1);
     let mut engine = engine(&model, args.head.as_ref(), batch)?;
     let head = args.head.as_ref().map(named_head).transpose()?;
     let calibration = args.head.as_ref().and_then(HeadChoice::calibration).transpose()?;
-    let mut found: BTreeMap<String, (Comparison, Vec<Curve>)> = BTreeMap::new();
-    let mut drift: BTreeMap<String, Vec<Shift>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Measured> = BTreeMap::new();
     for (name, questions) in &args.tasks {
         let tasks = tasks(&model, &engine, &args.style, &args.judging, questions)?;
         let folder = args.out.join(name);
@@ -31,12 +36,12 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
         let options = CompareOptions { out: Some(folder.join(ANSWERS_FILE)) };
         let mut progress = reporter();
         let methods = &args.methods;
-        let compared =
+        let comparison =
             compare(&mut engine, &subject, &tasks, methods, &options, progress.as_mut())?;
-        if compared.questions < tasks.len() {
+        if comparison.questions < tasks.len() {
             anyhow::bail!(
                 "interrupted after {} questions of {name}; repeat the command to go on",
-                compared.questions
+                comparison.questions
             );
         }
         let table = match (&head, args.record.clone()) {
@@ -52,14 +57,18 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
             (Some(table), Some(base)) => frontier(&mut engine, base, table)?,
             _ => Vec::new(),
         };
-        if let (Some(calibration), Some(table)) = (&calibration, &table) {
-            let shifts = shifts(&calibration.spreads, &table.signals_at_cuts());
-            drift.insert(name.clone(), shifts);
-        }
-        found.insert(name.clone(), (compared, curves));
+        let shifts = calibration
+            .as_ref()
+            .zip(table.as_ref())
+            .map(|(calibration, table)| shifts(&calibration.spreads, &table.signals_at_cuts()));
+        let makespans = if args.concurrencies.is_empty() {
+            Vec::new()
+        } else {
+            timed(&args, &mut engine, &subject, &tasks, &folder)?
+        };
+        found.insert(name.clone(), Measured { comparison, curves, shifts, makespans });
     }
-    let Some(mut evaluation) = Evaluation::new(&found) else { return Ok(()) };
-    evaluation.provenance.drift = drift;
+    let Some(evaluation) = Evaluation::new(&found) else { return Ok(()) };
     let text = serde_json::to_string_pretty(&evaluation)? + "\n";
     for (file, text) in [(NUMBERS_FILE, text), (SHEET_FILE, evaluation.csv())] {
         let path = args.out.join(file);
@@ -71,8 +80,14 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     if args.json {
         return print_json(&evaluation);
     }
-    for (name, (compared, _)) in &found {
-        print(&format!("{name}\n{}\n", table(compared)))?;
+    for (name, of) in &found {
+        print(&format!("{name}\n{}\n", table(&of.comparison)))?;
+        for m in &of.makespans {
+            let Makespan { method, concurrency, seconds, tokens_per_s } = m;
+            print(&format!(
+                "{concurrency} at a time: {method} {seconds:.2} s, {tokens_per_s:.0} tokens/s\n"
+            ))?;
+        }
     }
     for (name, shifts) in &evaluation.provenance.drift {
         for Shift { signal, index } in shifts.iter().filter(|shift| shift.index > SHIFTED) {
@@ -83,4 +98,24 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
         }
     }
     Ok(print(&format!("report: {}\n", page.display()))?)
+}
+
+/// Times of one task with several questions at a time.
+fn timed(
+    args: &high::Eval,
+    engine: &mut Engine,
+    subject: &Subject<'_>,
+    tasks: &[Task],
+    folder: &Path,
+) -> anyhow::Result<Vec<Makespan>> {
+    let (out, mut progress) = (folder.join(MAKESPANS_FILE), reporter());
+    let (methods, at) = (&args.methods, &args.concurrencies);
+    let found = makespans(engine, subject, tasks, methods, at, &out, progress.as_mut())?;
+    let asked = |m: &Makespan| at.contains(&m.concurrency);
+    let found: Vec<Makespan> = found.into_iter().filter(asked).collect();
+    let timed = methods.iter().filter(|method| method.rule.is_none()).count();
+    if found.len() < timed * at.len() {
+        anyhow::bail!("interrupted in measuring makespans; repeat the command to go on");
+    }
+    Ok(found)
 }

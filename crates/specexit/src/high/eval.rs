@@ -26,6 +26,8 @@ pub(crate) struct Eval {
     /// What recordings are made by; absent where there is no frontier.
     pub(crate) record: Option<Request>,
     pub(crate) batch: usize,
+    /// Questions answered at a time, in the order in which they are measured.
+    pub(crate) concurrencies: Vec<usize>,
     pub(crate) judging: Judging,
     pub(crate) out: PathBuf,
     pub(crate) page: EvalPageOptions,
@@ -36,6 +38,12 @@ impl Eval {
     pub(crate) fn new(args: low::Eval) -> anyhow::Result<Self> {
         if args.limit == 0 || args.batch == 0 {
             return usage("--limit and --batch must be at least 1");
+        }
+        let mut concurrencies = args.concurrency;
+        concurrencies.sort_unstable();
+        concurrencies.dedup();
+        if concurrencies.first() == Some(&0) {
+            return usage("--concurrency 0 answers nothing; give numbers from 1");
         }
         let model = ModelChoice::new(&args.model)?;
         let made = args.task.iter().any(|task| task.parse::<Family>().is_ok());
@@ -69,6 +77,7 @@ impl Eval {
             methods: lineup.methods,
             record: records.then_some(lineup.base),
             batch: args.batch,
+            concurrencies,
             judging: Judging::new(args.judging),
             out: args.out,
             page: EvalPageOptions { thoughts: args.thoughts },

@@ -42,6 +42,9 @@ pub(crate) struct Eval {
     /// Leave out what is not asked for by --methods
     #[arg(long)]
     pub(crate) no_frontier: bool,
+    /// Also measure how long all questions take with so many answered at a time, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) concurrency: Vec<usize>,
     /// Questions recorded together for the frontier
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) batch: usize,

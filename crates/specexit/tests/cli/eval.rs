@@ -5,6 +5,7 @@ use std::path::Path;
 
 use specexit_code::{Isolation, Limits, Sandbox};
 use specexit_eval::Evaluation;
+use specexit_testkit::table_rows;
 
 use crate::fixture::Fixture;
 use crate::run::{failure, json, stdout};
@@ -21,6 +22,7 @@ fn two_tasks_by_several_methods_with_their_frontier() {
     let args =
         ["eval", "--model", "reference", "--task", &tasks, "--limit", "5", "--methods", methods];
     let args = [&args[..], &["--out", &out, "--max-new-tokens", "700", "--seed", "4"]].concat();
+    let args = [&args[..], &["--concurrency", "3,1"]].concat();
     let text = stdout(&args);
     assert!(text.starts_with("algebra\n") && text.contains("\nmine\n"), "{text}");
 
@@ -38,6 +40,24 @@ fn two_tasks_by_several_methods_with_their_frontier() {
     assert!(algebra["specexit"].thinking_change.unwrap().high < 0.0);
     assert_eq!(evaluation.csv(), std::fs::read_to_string(f.path("eval/eval.csv")).unwrap());
     assert_eq!(evaluation.csv().lines().count(), 1 + 2 * 5);
+
+    // Times of several at a time, for what does not probe.
+    assert_eq!(evaluation.concurrencies(), [1, 3]);
+    assert!(
+        evaluation.csv().starts_with("task,")
+            && evaluation.csv().contains(",makespan_1_s,makespan_3_s\n")
+    );
+    for numbers in evaluation.tasks.values() {
+        assert!(
+            numbers["eagle3"].makespan(1).unwrap() > 0.0
+                && numbers["plain"].makespan(3).unwrap() > 0.0
+        );
+        assert!(numbers["deer:0.995"].makespans.is_empty());
+        assert_eq!(numbers["specexit"].makespan(2), None);
+    }
+    assert!(text.contains("\n3 at a time: specexit "), "{text}");
+    let page = std::fs::read_to_string(f.path("eval/report.html")).unwrap();
+    assert_eq!(table_rows(&page, "makespans"), 2 * 4);
 
     // What was run for real lies on the curve that was replayed.
     let curves: BTreeMap<&str, _> = evaluation.provenance.frontier["algebra"]
@@ -115,6 +135,8 @@ fn mistakes_are_one_sentence() {
     std::fs::write(&code, "{\"question\": \"Why?\"}\n").unwrap();
     let (_, sentence) = eval(&code, &[]);
     assert!(sentence.contains("has neither an answer nor tests"), "{sentence}");
+    let (_, sentence) = eval("words", &["--concurrency", "2,0"]);
+    assert!(sentence.starts_with("--concurrency 0 answers nothing"), "{sentence}");
     let (_, sentence) = eval("words", &["--limit", "0"]);
     assert_eq!(sentence, "--limit and --batch must be at least 1");
 }
