@@ -22,6 +22,8 @@ use crate::summary::{by_group, summarise};
 pub struct Task {
     /// Identifies it in records.
     pub id: String,
+    /// How often it is asked before this, by the same methods with other seeds.
+    pub repeat: usize,
     /// The whole prompt, template and all.
     pub prompt: Vec<TokenId>,
     /// Where in a thought the prompt ends.
@@ -90,7 +92,7 @@ pub fn compare(
     let resumed = records.len() / methods.len();
     let mut warm = false;
     for (index, task) in tasks.iter().enumerate() {
-        if records.iter().any(|record| record.question == task.id) {
+        if records.iter().any(|record| record.key() == (&task.id, task.repeat)) {
             continue;
         }
         let mut answers = Vec::with_capacity(methods.len());
@@ -147,6 +149,7 @@ fn answer(engine: &mut Engine, model: &Model, task: &Task, method: &MethodSpec) 
     let mut request = method.request.clone();
     request.prompt.clone_from(&task.prompt);
     request.phase = task.phase;
+    request.sampling.seed = request.sampling.seed.wrapping_add(task.repeat as u64);
     let (output, probe_tokens) = match method.rule {
         Some(rule) => {
             let (tokenizer, boundaries) = (&model.tokenizer, &method.boundaries);
@@ -156,7 +159,7 @@ fn answer(engine: &mut Engine, model: &Model, task: &Task, method: &MethodSpec) 
         None => (engine.run(request)?, 0),
     };
     let graded = grade(model, engine.markers(), task, &output.token_ids)?;
-    let record = Record::new(&task.id, task.group.as_deref(), &method.name, &output, graded);
+    let record = Record::new(task, &method.name, &output, graded);
     Ok(Record { probe_tokens, ..record })
 }
 
@@ -194,6 +197,7 @@ pub fn tasks_hash(tasks: &[Task]) -> String {
     let mut hasher = Hasher::new();
     for task in tasks {
         hasher.text(&task.id);
+        hasher.number(task.repeat as u64);
         task.judge.hash(&mut hasher);
         hasher.number(task.prompt.len() as u64);
         task.prompt.iter().for_each(|&id| hasher.number(u64::from(id)));

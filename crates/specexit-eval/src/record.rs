@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use specexit_engine::{Exit, Finish, Output};
 
+use crate::compare::Task;
 use crate::grading::Graded;
 
 /// One question answered by one method.
@@ -10,6 +11,9 @@ use crate::grading::Graded;
 pub struct Record {
     /// The question's id.
     pub question: String,
+    /// How often it had been answered before, each time with another seed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeat: usize,
     /// What kind of question it is, where its file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
@@ -51,19 +55,19 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl Record {
+    /// Which answer it is to which question.
+    pub(crate) fn key(&self) -> (&str, usize) {
+        (&self.question, self.repeat)
+    }
+
     /// The record of an output.
     #[must_use]
-    pub(crate) fn new(
-        question: &str,
-        group: Option<&str>,
-        method: &str,
-        output: &Output,
-        graded: Graded,
-    ) -> Self {
+    pub(crate) fn new(task: &Task, method: &str, output: &Output, graded: Graded) -> Self {
         let Graded { text, answer, correct } = graded;
         Self {
-            question: question.to_owned(),
-            group: group.map(str::to_owned),
+            question: task.id.clone(),
+            repeat: task.repeat,
+            group: task.group.clone(),
             method: method.to_owned(),
             correct,
             thinking_tokens: output.thinking_tokens,

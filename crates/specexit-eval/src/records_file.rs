@@ -103,15 +103,12 @@ fn read(path: &Path, text: &str, header: &Value) -> Result<Vec<Record>> {
 }
 
 /// The records of the questions that all methods have answered, in order.
-fn complete_questions(records: Vec<Record>, methods: &[&str]) -> Vec<Record> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    records.iter().for_each(|r| *counts.entry(&r.question).or_default() += 1);
-    let complete: std::collections::BTreeSet<String> = counts
-        .into_iter()
-        .filter(|(_, count)| *count == methods.len())
-        .map(|(question, _)| question.to_owned())
-        .collect();
-    records.into_iter().filter(|r| complete.contains(&r.question)).collect()
+fn complete_questions(mut records: Vec<Record>, methods: &[&str]) -> Vec<Record> {
+    let mut counts: BTreeMap<(String, usize), usize> = BTreeMap::new();
+    let key = |record: &Record| (record.question.clone(), record.repeat);
+    records.iter().for_each(|record| *counts.entry(key(record)).or_default() += 1);
+    records.retain(|record| counts.get(&key(record)) == Some(&methods.len()));
+    records
 }
 
 /// The first field in which two JSON values differ: its dotted path and both values as text.
@@ -141,6 +138,7 @@ mod tests {
 
     fn record(question: &str, method: &str) -> Record {
         Record {
+            repeat: 0,
             question: question.to_owned(),
             group: None,
             method: method.to_owned(),

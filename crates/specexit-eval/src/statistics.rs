@@ -93,6 +93,25 @@ impl Difference {
     }
 }
 
+/// The 95 % percentile bootstrap interval of a share whose trials come in clusters: `count` hits `of` so many
+/// in each. Clusters are drawn, not trials.
+#[must_use]
+pub(crate) fn bootstrap_share(clusters: &[(usize, usize)]) -> (f64, f64) {
+    if clusters.is_empty() {
+        return (0.0, 1.0);
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(clusters.len() as u64);
+    let mut draw = || clusters[(random.next_u64() % clusters.len() as u64) as usize];
+    let shares: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            let drawn = (0..clusters.len()).map(|_| draw());
+            let (count, of) = drawn.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+            count as f64 / of.max(1) as f64
+        })
+        .collect();
+    (quantile(&shares, 0.025), quantile(&shares, 0.975))
+}
+
 /// P-value of McNemar's exact test (1947): of `gained + lost` answers that changed, were both directions
 /// equally likely?
 #[must_use]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::record::Record;
-use crate::statistics::{Difference, Proportion, mcnemar, mean, median, quantile};
+use crate::statistics::{Difference, Proportion, bootstrap_share, mcnemar, mean, median, quantile};
 
 /// The method that lost-correct rates and speed-ups refer to.
 pub const REFERENCE: &str = "plain";
@@ -65,7 +65,7 @@ impl Summary {
         let reference_wall = reference.map(|r| r.iter().map(|r| r.wall_s).sum::<f64>());
         Self {
             method: method.to_owned(),
-            accuracy: Proportion::new(records.iter().filter(|r| r.correct).count(), records.len()),
+            accuracy: share(records.iter().map(|r| (r.question.as_str(), r.correct))),
             thinking_tokens: mean(&of(|r| r.thinking_tokens as f64)),
             total_tokens: mean(&of(|r| r.total_tokens as f64)),
             probe_tokens: mean(&of(|r| r.probe_tokens as f64)),
@@ -79,7 +79,8 @@ impl Summary {
             lost_correct: reference.map(|r| changed(r, records, true)),
             gained_correct: reference.map(|r| changed(r, records, false)),
             accuracy_change: reference.map(|r| difference(r, records)),
-            mcnemar_p: reference.map(|r| {
+            // The test takes answers to be independent of each other.
+            mcnemar_p: reference.filter(|_| !repeats(records)).map(|r| {
                 mcnemar(changed(r, records, false).count, changed(r, records, true).count)
             }),
             thinking_change: reference.map(|r| fewer_tokens(r, records)),
@@ -117,19 +118,60 @@ pub fn by_group(methods: &[&str], records: &[Record]) -> BTreeMap<String, Vec<Su
 
 /// Accuracy of `records` less that of `reference`, question by question.
 fn difference(reference: &[&Record], records: &[&Record]) -> Difference {
+    if repeats(records) {
+        let right = |record: &Record| f64::from(u8::from(record.correct));
+        return by_question(reference, records, |old, new| right(new) - right(old));
+    }
     let lost = changed(reference, records, true);
     let gained = changed(reference, records, false);
     Difference::paired(gained.count, lost.count, gained.of + lost.of)
 }
 
+/// Whether questions were answered several times, so that answers are not independent of each other.
+fn repeats(records: &[&Record]) -> bool {
+    records.iter().any(|record| record.repeat > 0)
+}
+
+/// A share of `hits`, each of a question; where questions stand in it several times, its interval is the
+/// bootstrap's over questions.
+fn share<'a>(hits: impl Iterator<Item = (&'a str, bool)>) -> Proportion {
+    let mut questions: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (question, hit) in hits {
+        let (count, of) = questions.entry(question).or_default();
+        *count += usize::from(hit);
+        *of += 1;
+    }
+    let clusters: Vec<(usize, usize)> = questions.into_values().collect();
+    let (count, of) = clusters.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    let whole = Proportion::new(count, of);
+    if clusters.iter().all(|(_, of)| *of == 1) {
+        return whole;
+    }
+    let (low, high) = bootstrap_share(&clusters);
+    Proportion { low, high, ..whole }
+}
+
+/// The mean change of something between two answers to the same question under the same seed.
+fn by_question(
+    reference: &[&Record],
+    records: &[&Record],
+    change: impl Fn(&Record, &Record) -> f64,
+) -> Difference {
+    let before: BTreeMap<_, &Record> = reference.iter().map(|r| (r.key(), *r)).collect();
+    let mut questions: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for record in records {
+        if let Some(old) = before.get(&record.key()) {
+            questions.entry(&record.question).or_default().push(change(old, record));
+        }
+    }
+    Difference::bootstrap(&questions.values().map(|of| mean(of)).collect::<Vec<_>>())
+}
+
 /// Thinking tokens of `records` less those of `reference`, question by question.
 fn fewer_tokens(reference: &[&Record], records: &[&Record]) -> Difference {
-    let before: BTreeMap<&str, usize> =
-        reference.iter().map(|r| (r.question.as_str(), r.thinking_tokens)).collect();
-    let pairs = records.iter().filter_map(|r| {
-        before.get(r.question.as_str()).map(|old| r.thinking_tokens as f64 - *old as f64)
-    });
-    Difference::bootstrap(&pairs.collect::<Vec<_>>())
+    by_question(reference, records, |old, new| {
+        new.thinking_tokens as f64 - old.thinking_tokens as f64
+    })
 }
 
 fn count_exits(records: &[&Record]) -> BTreeMap<String, usize> {
@@ -143,11 +185,10 @@ fn count_exits(records: &[&Record]) -> BTreeMap<String, usize> {
 
 /// Of the questions whose reference answer is `was` (right or wrong): those where `records` differ.
 fn changed(reference: &[&Record], records: &[&Record], was: bool) -> Proportion {
-    let after: BTreeMap<&str, bool> =
-        records.iter().map(|r| (r.question.as_str(), r.correct)).collect();
+    let after: BTreeMap<_, bool> = records.iter().map(|r| (r.key(), r.correct)).collect();
     let before = reference.iter().filter(|r| r.correct == was);
-    let pairs: Vec<bool> = before.filter_map(|r| after.get(r.question.as_str()).copied()).collect();
-    Proportion::new(pairs.iter().filter(|&&now| now != was).count(), pairs.len())
+    let pairs = before.filter_map(|r| Some((r.question.as_str(), *after.get(&r.key())? != was)));
+    share(pairs)
 }
 
 #[cfg(test)]
@@ -163,6 +204,7 @@ mod tests {
         };
         Record {
             question: question.to_owned(),
+            repeat: 0,
             group: Some(if question < "c" { "early" } else { "late" }.to_owned()),
             method: method.to_owned(),
             correct,
@@ -211,6 +253,29 @@ mod tests {
         assert_eq!((specexit.wall_sum_s, specexit.wall_p50_s), (6.0, 1.0));
         assert_eq!((specexit.total_tokens, specexit.tau), (13.5, 2.0));
         assert_eq!(specexit.exits, BTreeMap::from([("natural".into(), 3), ("open".into(), 1)]));
+    }
+
+    #[test]
+    fn answers_under_several_seeds_are_no_independent_questions() {
+        let mut records = Vec::new();
+        for question in ["a", "b", "c", "d", "e", "f"] {
+            for repeat in 0..20 {
+                let plain = record(question, "plain", question < "d", 21, 1.0);
+                let cut = record(question, "specexit", question == "a" || question == "f", 11, 1.0);
+                records.extend([plain, cut].map(|record| Record { repeat, ..record }));
+            }
+        }
+        let [plain, cut] = &summarise(&["plain", "specexit"], &records)[..] else { panic!() };
+        assert_eq!((plain.accuracy.count, plain.accuracy.of), (60, 120));
+        // As uncertain as three of six, not as sixty of 120.
+        assert!(plain.accuracy.low < 0.25 && plain.accuracy.high > 0.75, "{:?}", plain.accuracy);
+        let lost = cut.lost_correct.unwrap();
+        assert_eq!((lost.count, lost.of), (40, 60));
+        assert!(lost.low < 0.4, "{lost:?}");
+        let change = cut.accuracy_change.unwrap();
+        assert!((change.difference + 1.0 / 6.0).abs() < 1e-9 && change.high > 0.2, "{change:?}");
+        assert_eq!(cut.thinking_change.unwrap().difference, -5.0);
+        assert_eq!(cut.mcnemar_p, None);
     }
 
     #[test]

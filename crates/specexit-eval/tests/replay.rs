@@ -72,6 +72,7 @@ fn tasks() -> Vec<Task> {
         prompt: prompt(i),
         phase: Phase::Thinking,
         // Numbers do occur in what the model writes.
+        repeat: 0,
         judge: Judge::Answer { gold: (i % 10).to_string(), kind: AnswerKind::Auto },
         group: None,
     };

@@ -56,6 +56,7 @@ fn replay_is_the_real_run_token_for_token() {
                 id: problem.id(),
                 prompt: model.tokenizer.encode(&text, false).unwrap(),
                 phase: phase_of_prompt(&text, engine.markers()),
+                repeat: 0,
                 judge: Judge::Answer { gold: problem.answer, kind: AnswerKind::Auto },
                 group: None,
             }

@@ -27,6 +27,7 @@ const TASK: &str = "a&b";
 fn record(question: &str, method: &str, reason: ExitReason, at: usize, correct: bool) -> Record {
     Record {
         question: question.to_owned(),
+        repeat: 0,
         group: None,
         method: method.to_owned(),
         correct,

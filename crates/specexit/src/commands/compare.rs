@@ -14,6 +14,7 @@ pub(crate) fn compare(args: high::Compare) -> anyhow::Result<()> {
     let model = args.model.load()?;
     let mut engine = engine(&model, args.head.as_ref(), room(&args.methods))?;
     let tasks = tasks(&model, &engine, &args.style, &args.judging, &args.questions)?;
+    let tasks = repeated(&tasks, args.repeats);
     let head = args.head.as_ref().map(named_head).transpose()?;
     let subject = Subject { model: &model, head };
     let options = CompareOptions { out: args.out };
@@ -33,9 +34,16 @@ pub(super) fn tasks(
 ) -> anyhow::Result<Vec<Task>> {
     let task = |(question, judge): (&Question, Judge)| {
         let (prompt, phase) = style.encode(model, engine.markers(), &question.question)?;
-        Ok(Task { id: question.id.clone(), prompt, phase, judge, group: question.group.clone() })
+        let (id, group) = (question.id.clone(), question.group.clone());
+        Ok(Task { id, repeat: 0, prompt, phase, judge, group })
     };
     questions.iter().zip(judging.judges(questions)?).map(task).collect()
+}
+
+/// All tasks `times` over, one round after the other.
+pub(super) fn repeated(tasks: &[Task], times: usize) -> Vec<Task> {
+    let round = |repeat: usize| tasks.iter().map(move |task| Task { repeat, ..task.clone() });
+    (0..times).flat_map(round).collect()
 }
 
 /// What to call a head, and its identity.

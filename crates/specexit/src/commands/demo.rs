@@ -45,7 +45,7 @@ fn task(
     let (prompt, phase) = style.encode(model, engine.markers(), &problem.question)?;
     let judge = Judge::Answer { gold: problem.answer.clone(), kind: AnswerKind::Auto };
     let group = Some(problem.family.to_string());
-    Ok(Task { id: problem.id(), prompt, phase, judge, group })
+    Ok(Task { id: problem.id(), repeat: 0, prompt, phase, judge, group })
 }
 
 /// One thought, whole, with the place where SpecExit ended it.

@@ -15,7 +15,7 @@ use specexit_eval::{
 };
 use specexit_model::head_file::write_atomically;
 
-use super::compare::{named_head, tasks};
+use super::compare::{named_head, repeated, tasks};
 use super::recorded::recorded;
 use crate::high::{self, HeadChoice, engine};
 use crate::output::{print, print_json, reporter};
@@ -36,9 +36,10 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
         let options = CompareOptions { out: Some(folder.join(ANSWERS_FILE)) };
         let mut progress = reporter();
         let methods = &args.methods;
+        let all = repeated(&tasks, args.repeats);
         let comparison =
-            compare(&mut engine, &subject, &tasks, methods, &options, progress.as_mut())?;
-        if comparison.questions < tasks.len() {
+            compare(&mut engine, &subject, &all, methods, &options, progress.as_mut())?;
+        if comparison.questions < all.len() {
             anyhow::bail!(
                 "interrupted after {} questions of {name}; repeat the command to go on",
                 comparison.questions

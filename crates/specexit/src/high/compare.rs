@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use specexit_engine::Sampling;
 use specexit_eval::MethodSpec;
 use specexit_train::{Grading, Question, read_questions};
 
@@ -19,6 +20,8 @@ pub(crate) struct Compare {
     pub(crate) style: PromptStyle,
     pub(crate) methods: Vec<MethodSpec>,
     pub(crate) judging: Judging,
+    /// Answers to each question.
+    pub(crate) repeats: usize,
     pub(crate) out: Option<PathBuf>,
     pub(crate) json: bool,
 }
@@ -43,9 +46,22 @@ impl Compare {
             style: PromptStyle::chat(args.prompting),
             methods: lineup.methods,
             judging: Judging::new(args.judging),
+            repeats: repeats(args.repeats, &sampling)?,
             out: args.out,
             json: args.json,
         })
+    }
+}
+
+/// How often each question is answered.
+pub(super) fn repeats(given: usize, sampling: &Sampling) -> anyhow::Result<usize> {
+    match given {
+        0 => usage("--repeats is 0; every question is answered at least once"),
+        1 => Ok(1),
+        _ if sampling.is_greedy() => usage(
+            "--repeats does not apply to temperature 0, which answers the same each time; set --temperature",
+        ),
+        times => Ok(times),
     }
 }
 

@@ -8,7 +8,7 @@ use specexit_eval::{EvalPageOptions, MethodSpec};
 use specexit_problems::{Difficulty, Family, Problems, Split};
 use specexit_train::{Grading, Question};
 
-use super::compare::graded;
+use super::compare::{graded, repeats};
 use super::lineup::Lineup;
 use super::method::sampling;
 use super::{HeadChoice, Judging, ModelChoice, PromptStyle};
@@ -29,6 +29,8 @@ pub(crate) struct Eval {
     /// Questions answered at a time, in the order in which they are measured.
     pub(crate) concurrencies: Vec<usize>,
     pub(crate) judging: Judging,
+    /// Answers to each question.
+    pub(crate) repeats: usize,
     pub(crate) out: PathBuf,
     pub(crate) page: EvalPageOptions,
     pub(crate) json: bool,
@@ -79,6 +81,7 @@ impl Eval {
             batch: args.batch,
             concurrencies,
             judging: Judging::new(args.judging),
+            repeats: repeats(args.repeats, &sampling)?,
             out: args.out,
             page: EvalPageOptions { thoughts: args.thoughts },
             json: args.json,

@@ -48,6 +48,10 @@ pub(crate) struct Eval {
     /// Questions recorded together for the frontier
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) batch: usize,
+    /// Answer each question so many times, each time with the next seed; needs a --temperature. Intervals are then
+    /// over questions
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) repeats: usize,
     /// Drafted tokens per round [default: 4]
     #[arg(long, value_name = "K")]
     pub(crate) draft_tokens: Option<usize>,

@@ -106,6 +106,52 @@ fn questions_say_how_they_are_judged_and_code_is_run() {
 }
 
 #[test]
+fn questions_are_repeated_under_several_seeds() {
+    let f = Fixture::new();
+    let out = f.text("eval");
+    let args = [
+        "eval",
+        "--model",
+        "reference",
+        "--task",
+        "words",
+        "--limit",
+        "3",
+        "--repeats",
+        "2",
+        "--json",
+    ];
+    let more = [
+        "--temperature",
+        "1",
+        "--max-new-tokens",
+        "700",
+        "--methods",
+        "plain,specexit",
+        "--out",
+        &out,
+    ];
+    let args = [&args[..], &more].concat();
+    let found = json(&args);
+    assert_eq!(found["words"]["plain"]["n"], 6);
+    let answers = std::fs::read_to_string(f.path("eval/words/answers.jsonl")).unwrap();
+    let texts = |repeat: bool| -> Vec<&str> {
+        let plain = answers.lines().skip(1).filter(|line| line.contains(r#""method":"plain""#));
+        plain.filter(|line| line.contains(r#""repeat":1"#) == repeat).collect()
+    };
+    assert_eq!((texts(false).len(), texts(true).len()), (3, 3));
+    // Interrupted in the middle of the second round, the rest is answered and the same comes out.
+    let kept: Vec<&str> = answers.lines().take(1 + 2 * 4).collect();
+    std::fs::write(f.path("eval/words/answers.jsonl"), kept.join("\n") + "\n").unwrap();
+    let again = json(&args);
+    assert_eq!(again["words"]["plain"]["accuracy"], found["words"]["plain"]["accuracy"]);
+    assert_eq!(
+        again["words"]["specexit"]["thinking_tokens_mean"],
+        found["words"]["specexit"]["thinking_tokens_mean"]
+    );
+}
+
+#[test]
 fn mistakes_are_one_sentence() {
     let f = Fixture::new();
     let out = f.text("eval");
@@ -137,6 +183,8 @@ fn mistakes_are_one_sentence() {
     assert!(sentence.contains("has neither an answer nor tests"), "{sentence}");
     let (_, sentence) = eval("words", &["--concurrency", "2,0"]);
     assert!(sentence.starts_with("--concurrency 0 answers nothing"), "{sentence}");
+    let (_, sentence) = eval("words", &["--repeats", "3"]);
+    assert!(sentence.starts_with("--repeats does not apply to temperature 0"), "{sentence}");
     let (_, sentence) = eval("words", &["--limit", "0"]);
     assert_eq!(sentence, "--limit and --batch must be at least 1");
 }
