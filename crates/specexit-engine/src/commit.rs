@@ -6,8 +6,9 @@
 use specexit_exit::{Phase, Signals, TokenId};
 use specexit_model::{DraftHead, Workspace};
 
+use crate::logprobs::{Logprob, entropy};
 use crate::request::Finish;
-use crate::sampling::{entropy, log_probability, pick};
+use crate::sampling::pick;
 use crate::sequence::Sequence;
 use crate::verify::{Verified, verify};
 
@@ -42,7 +43,7 @@ pub(crate) struct Round {
     /// Signals after each token of the run; none when nobody asks for them.
     pub(crate) signals: Vec<Signals>,
     /// Log probabilities of `run[1..]` and `next`.
-    logprobs: Vec<f32>,
+    logprobs: Vec<Logprob>,
     /// Tokens that had been drafted.
     offered: usize,
 }
@@ -62,7 +63,7 @@ pub(crate) fn commit_reading(sequence: &mut Sequence, place: &Place, forwarded: 
         sampling.distribution(logits, probs);
         pick(probs, sequence.verdict_rng.uniform())
     };
-    let logprob = recorded_logprob(sequence, logits, next as TokenId);
+    let logprob = Logprob::of(&sequence.request, logits, next as TokenId);
     if sequence.generated() == 0 && sequence.request.record_logprobs {
         sequence.first_entropy = Some(entropy(logits));
     }
@@ -70,7 +71,7 @@ pub(crate) fn commit_reading(sequence: &mut Sequence, place: &Place, forwarded: 
         // Forced tokens were read: this forward was a round of its own.
         sequence.count_round(0, 0);
     }
-    settle(sequence, &[], &[], next as TokenId, &[logprob]);
+    settle(sequence, &[], &[], next as TokenId, vec![logprob]);
 }
 
 /// Verifies a root and its drafts.
@@ -101,10 +102,10 @@ pub(crate) fn accept(
         next = token;
         run.truncate(last + 1);
     }
-    let logprobs: Vec<f32> = news[..run.len()]
+    let logprobs = news[..run.len()]
         .iter()
         .enumerate()
-        .map(|(i, &token)| recorded_logprob(sequence, row(i), token))
+        .map(|(i, &token)| Logprob::of(&sequence.request, row(i), token))
         .collect();
     Round {
         sequence: index,
@@ -117,17 +118,23 @@ pub(crate) fn accept(
     }
 }
 
-/// Asks the thought what stays of a round, and keeps that.
-pub(crate) fn commit_round(sequence: &mut Sequence, round: &Round, workspace: &Workspace) {
-    let Round { rows, run, signals, .. } = round;
+/// Asks the thought what stays of a round, and keeps that; the signals after its first token and those that
+/// follow, none where they are unknown.
+pub(crate) fn commit_round(
+    sequence: &mut Sequence,
+    round: Round,
+    workspace: &Workspace,
+) -> Vec<Signals> {
+    let Round { rows, run, next, mut signals, logprobs, offered, .. } = round;
     let first = sequence.generated() - 1;
     let start = sequence.cache.len() - rows.len();
-    let kept = settle(sequence, run, signals, round.next, &round.logprobs);
+    let kept = settle(sequence, &run, &signals, next, logprobs);
     sequence.cache.truncate(start + kept);
-    for (i, &signals) in signals[..kept.min(signals.len())].iter().enumerate() {
+    signals.truncate(kept);
+    for (i, &signals) in signals.iter().enumerate() {
         sequence.record_signals(first + i, signals);
     }
-    sequence.count_round(round.offered, kept - 1);
+    sequence.count_round(offered, kept - 1);
     // The draft layer may have read pairs of the run for their signals: those behind the cut go, the
     // others need not be read again.
     let read = sequence.draft.as_mut().map_or(0, |state| {
@@ -135,32 +142,33 @@ pub(crate) fn commit_round(sequence: &mut Sequence, round: &Round, workspace: &W
         state.cache.len() - start
     });
     keep_taps(sequence, workspace, rows.start + read..rows.start + kept);
+    signals
 }
 
 /// Asks the thought what stays of a run, and appends it with what follows; returns the run tokens kept.
+///
+/// `logprobs` are those of `run[1..]` and `next`.
 fn settle(
     sequence: &mut Sequence,
     run: &[TokenId],
     signals: &[Signals],
     next: TokenId,
-    logprobs: &[f32],
+    logprobs: Vec<Logprob>,
 ) -> usize {
     if sequence.request.stop_at_close {
         return settle_until_close(sequence, run, next, logprobs);
     }
     let verdict = sequence.thought.commit(run, signals, next);
-    for i in 1..verdict.keep {
-        sequence.push(run[i], logprobs[i - 1]);
+    let mut logprobs = logprobs.into_iter();
+    for (&token, logprob) in
+        run.iter().skip(1).take(verdict.keep.saturating_sub(1)).zip(&mut logprobs)
+    {
+        sequence.push(token, logprob);
     }
     if verdict.force.is_some() {
-        for token in sequence.thought.take_forced() {
-            if sequence.remaining() == 0 {
-                break;
-            }
-            sequence.push(token, f32::NAN);
-        }
-    } else {
-        sequence.push(next, logprobs[run.len().saturating_sub(1)]);
+        push_forced(sequence);
+    } else if let Some(logprob) = logprobs.next() {
+        sequence.push(next, logprob);
         if sequence.stop_ids.contains(&next) {
             sequence.finish = Some(Finish::Stop);
         }
@@ -172,23 +180,28 @@ fn settle(
     verdict.keep
 }
 
+/// Appends the forced tokens, as many as there is room for.
+fn push_forced(sequence: &mut Sequence) {
+    for token in sequence.thought.take_forced() {
+        if sequence.remaining() > 0 {
+            sequence.push(token, Logprob::forced());
+        }
+    }
+}
+
 /// As [`settle`], token by token, so that nothing behind the end of the thought is committed.
 fn settle_until_close(
     sequence: &mut Sequence,
     run: &[TokenId],
     next: TokenId,
-    logprobs: &[f32],
+    logprobs: Vec<Logprob>,
 ) -> usize {
     let news = run.iter().skip(1).copied().chain([next]);
-    for (i, (token, &logprob)) in news.zip(logprobs).enumerate() {
+    for (i, (token, logprob)) in news.zip(logprobs).enumerate() {
         let root = if run.is_empty() { &[][..] } else { &run[i..=i] };
         let verdict = sequence.thought.commit(root, &[], token);
         if verdict.force.is_some() {
-            for token in sequence.thought.take_forced() {
-                if sequence.remaining() > 0 {
-                    sequence.push(token, f32::NAN);
-                }
-            }
+            push_forced(sequence);
         } else {
             sequence.push(token, logprob);
         }
@@ -213,8 +226,4 @@ fn keep_taps(sequence: &mut Sequence, workspace: &Workspace, rows: std::ops::Ran
             state.pending_taps.extend_from_slice(workspace.taps(row));
         }
     }
-}
-
-fn recorded_logprob(sequence: &Sequence, logits: &[f32], token: TokenId) -> f32 {
-    if sequence.request.record_logprobs { log_probability(logits, token) } else { f32::NAN }
 }

@@ -8,6 +8,7 @@ mod commit;
 mod draft;
 mod engine;
 mod error;
+mod logprobs;
 mod prefix;
 mod prompt;
 mod request;

@@ -84,6 +84,8 @@ pub struct Request {
     pub stop_ids: Vec<TokenId>,
     /// Keep per-token log probabilities (temperature 1, whole vocabulary).
     pub record_logprobs: bool,
+    /// With the log probabilities, keep those of so many likeliest tokens in each place; at most 20.
+    pub top_logprobs: usize,
     /// Keep per-token raw signals (needs a head with a signal probe).
     pub record_signals: bool,
 }
@@ -105,6 +107,7 @@ impl Request {
             stop_at_close: false,
             stop_ids: Vec::new(),
             record_logprobs: false,
+            top_logprobs: 0,
             record_signals: false,
         }
     }
@@ -141,12 +144,19 @@ pub struct Output {
     pub drafted: usize,
     /// Drafted tokens that the target accepted.
     pub accepted: usize,
+    /// In how many rounds a draft was offered at each place behind the root; sums to `drafted`.
+    pub offered_at: Vec<usize>,
+    /// In how many of these it was accepted, as long as `offered_at`; sums to `accepted`.
+    pub accepted_at: Vec<usize>,
     /// Seconds from admission to the end, prefill included.
     pub wall_s: f64,
     /// Seconds from admission to the first token of the answer, if there was one.
     pub first_answer_s: Option<f64>,
     /// Log probability of each generated token, if asked for (NaN for forced tokens).
     pub logprobs: Vec<f32>,
+    /// Likeliest tokens in the place of each generated token with their log probabilities, likeliest first,
+    /// if asked for (none for forced tokens).
+    pub top_logprobs: Vec<Vec<(TokenId, f32)>>,
     /// Entropy, in nats, of what could have followed the prompt (temperature 1, whole vocabulary); kept
     /// with the log probabilities.
     pub first_entropy: Option<f32>,
@@ -174,6 +184,20 @@ pub enum Event {
         id: RequestId,
         /// The new tokens.
         tokens: Vec<TokenId>,
+        /// Log probability of each, NaN for forced tokens; empty unless asked for.
+        logprobs: Vec<f32>,
+        /// As [`Output::top_logprobs`]; empty unless asked for.
+        top_logprobs: Vec<Vec<(TokenId, f32)>>,
+    },
+    /// Signals of a request that records them, as they become known: in order, at most once for a token, and
+    /// not before the token itself.
+    Signals {
+        /// The request.
+        id: RequestId,
+        /// Index, among the generated tokens, of the token that the first of `signals` comes after.
+        first: usize,
+        /// Signals after this token and those that follow (missing where never computed).
+        signals: Vec<Signals>,
     },
     /// The request ended.
     Done(Box<Output>),

@@ -6,7 +6,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
-use specexit_exit::TokenId;
 
 use crate::error::{EngineError, Result};
 
@@ -172,29 +171,6 @@ pub(crate) fn pick(weights: &[f32], u: f64) -> usize {
     last
 }
 
-/// Natural log of the probability that unfiltered `logits` give `token`.
-pub(crate) fn log_probability(logits: &[f32], token: TokenId) -> f32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&l| f64::from((l - max).exp())).sum();
-    (f64::from(logits[token as usize] - max) - sum.ln()) as f32
-}
-
-/// Entropy in nats of what unfiltered `logits` say.
-pub(crate) fn entropy(logits: &[f32]) -> f32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let (mut sum, mut weighted) = (0f64, 0f64);
-    for &logit in logits {
-        let below = f64::from(logit - max);
-        let weight = below.exp();
-        sum += weight;
-        // An impossible token adds nothing; 0 times infinity would.
-        if weight > 0.0 {
-            weighted += weight * below;
-        }
-    }
-    (sum.ln() - weighted / sum) as f32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,15 +179,6 @@ mod tests {
         let mut probs = Vec::new();
         sampling.distribution(logits, &mut probs);
         probs
-    }
-
-    #[test]
-    fn entropies_worked_by_hand() {
-        assert!((entropy(&[3.0; 8]) - 8f32.ln()).abs() < 1e-6);
-        assert!(entropy(&[90.0, 0.0, f32::NEG_INFINITY]).abs() < 1e-6);
-        // Probabilities 3/4 and 1/4.
-        let expected = -0.75 * 0.75f32.ln() - 0.25 * 0.25f32.ln();
-        assert!((entropy(&[3f32.ln(), 0.0]) - expected).abs() < 1e-6);
     }
 
     fn warm() -> Sampling {

@@ -6,8 +6,8 @@ use specexit_exit::TokenId;
 use specexit_model::{KvCache, LogitRows, PREFILL_CHUNK, Target, TargetRows, Workspace};
 
 use crate::error::{EngineError, Result};
+use crate::logprobs::log_probability;
 use crate::prefix::Prefix;
-use crate::sampling::log_probability;
 
 /// Rows of one text whose logits are held at a time: each is as wide as the vocabulary.
 const LOGITS_AT_ONCE: usize = 32;

@@ -6,7 +6,8 @@ use std::time::Instant;
 use specexit_exit::{ExitReason, Phase, Signals, Thought, TokenId};
 use specexit_model::KvCache;
 
-use crate::request::{Finish, Output, Request, RequestId};
+use crate::logprobs::Logprob;
+use crate::request::{Event, Finish, Output, Request, RequestId};
 use crate::sampling::RequestRng;
 use crate::verify::Drafted;
 
@@ -31,9 +32,12 @@ pub(crate) struct Sequence {
     rounds: usize,
     offered: usize,
     accepted: usize,
+    offered_at: Vec<usize>,
+    accepted_at: Vec<usize>,
     started: Instant,
     first_answer_s: Option<f64>,
     logprobs: Vec<f32>,
+    top_logprobs: Vec<Vec<(TokenId, f32)>>,
     pub(crate) first_entropy: Option<f32>,
     signals: Vec<Signals>,
 }
@@ -80,9 +84,12 @@ impl Sequence {
             rounds: 0,
             offered: 0,
             accepted: 0,
+            offered_at: Vec::new(),
+            accepted_at: Vec::new(),
             started: Instant::now(),
             first_answer_s: None,
             logprobs: Vec::new(),
+            top_logprobs: Vec::new(),
             first_entropy: None,
             signals: Vec::new(),
         }
@@ -113,17 +120,35 @@ impl Sequence {
         self.rounds += 1;
         self.offered += offered;
         self.accepted += accepted;
+        for (counts, upto) in [(&mut self.offered_at, offered), (&mut self.accepted_at, accepted)] {
+            counts.resize(counts.len().max(offered), 0);
+            counts[..upto].iter_mut().for_each(|count| *count += 1);
+        }
     }
 
-    /// Appends a committed token; `logprob` is NaN for one that was forced.
-    pub(crate) fn push(&mut self, token: TokenId, logprob: f32) {
+    /// Appends a committed token.
+    pub(crate) fn push(&mut self, token: TokenId, logprob: Logprob) {
         self.tokens.push(token);
         if self.request.record_logprobs {
-            self.logprobs.push(logprob);
+            self.logprobs.push(logprob.token);
+        }
+        if self.request.top_logprobs > 0 {
+            self.top_logprobs.push(logprob.top);
         }
         if self.request.record_signals {
             self.signals.push(Signals::MISSING);
         }
+    }
+
+    /// What was committed from generated token `first` on; `None` if nothing was.
+    pub(crate) fn news(&self, first: usize) -> Option<Event> {
+        let from = self.request.prompt.len() + first;
+        (self.tokens.len() > from).then(|| Event::Tokens {
+            id: self.id,
+            tokens: self.tokens[from..].to_vec(),
+            logprobs: self.logprobs.get(first..).unwrap_or_default().to_vec(),
+            top_logprobs: self.top_logprobs.get(first..).unwrap_or_default().to_vec(),
+        })
     }
 
     /// Records the signals after generated token `index`.
@@ -162,7 +187,10 @@ impl Sequence {
             accepted: self.accepted,
             wall_s: self.started.elapsed().as_secs_f64(),
             first_answer_s: self.first_answer_s,
+            offered_at: self.offered_at,
+            accepted_at: self.accepted_at,
             logprobs: self.logprobs,
+            top_logprobs: self.top_logprobs,
             first_entropy: self.first_entropy,
             signals: self.signals,
         }

@@ -49,8 +49,8 @@ pub(crate) fn run_probing(
         prober.rounds += 1;
         for event in engine.step()? {
             match event {
-                Event::Tokens { id, tokens } if id == prober.main => prober.think(tokens),
-                Event::Tokens { .. } => {}
+                Event::Tokens { id, tokens, .. } if id == prober.main => prober.think(tokens),
+                Event::Tokens { .. } | Event::Signals { .. } => {}
                 Event::Done(output) if output.id == prober.main => prober.whole = Some(*output),
                 Event::Done(output) => {
                     let Some(trial) = prober.trial.take_if(|trial| trial.id == output.id) else {
@@ -219,9 +219,12 @@ impl Prober {
             exit: Some(Exit { reason: ExitReason::Probe, token_index: at, signals }),
             first_answer_s: answer.first_answer_s.map(|first| asked + first),
             logprobs: Vec::new(),
+            top_logprobs: Vec::new(),
             signals: Vec::new(),
             drafted: 0,
             accepted: 0,
+            offered_at: Vec::new(),
+            accepted_at: Vec::new(),
             ..answer
         }))
     }

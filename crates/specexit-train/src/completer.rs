@@ -156,7 +156,7 @@ impl Completer for Engine {
         let events = self.step()?;
         let done = events.into_iter().filter_map(|event| match event {
             Event::Done(output) => Some((output.id, Ok(Completion::from(*output)))),
-            Event::Tokens { .. } => None,
+            Event::Tokens { .. } | Event::Signals { .. } => None,
         });
         Ok(done.collect())
     }

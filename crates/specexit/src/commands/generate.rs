@@ -63,6 +63,7 @@ fn stream_out(
         for event in engine.step()? {
             match event {
                 Event::Tokens { tokens, .. } => stream.push(&tokens)?,
+                Event::Signals { .. } => {}
                 Event::Done(output) => return Ok((stream.finish()?, *output)),
             }
         }
