@@ -7,7 +7,7 @@ mod rounds;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use specexit_exit::{BoundaryRules, Markers, Vocabulary};
+use specexit_exit::{BoundaryRules, Markers, Thought, Vocabulary};
 use specexit_model::{DraftHead, PREFILL_CHUNK, Target, Tokenizer, Workspace};
 
 use crate::draft::DraftBuffers;
@@ -25,13 +25,16 @@ pub struct EngineOptions {
     pub max_batch: usize,
     /// Rows of one forward at most; long prompts are read in several steps.
     pub max_rows: usize,
+    /// Most bytes of keys and values that running sequences may come to need, drafting included; `None` for
+    /// no limit. What a sequence may need is counted when it is admitted, so that none is ever pushed out.
+    pub kv_bytes: Option<usize>,
     /// Texts around a thought; `<think>` and `</think>` when `None`.
     pub markers: Option<Markers>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { max_batch: 8, max_rows: 2 * PREFILL_CHUNK, markers: None }
+        EngineOptions { max_batch: 8, max_rows: 2 * PREFILL_CHUNK, kv_bytes: None, markers: None }
     }
 }
 
@@ -45,12 +48,21 @@ pub struct Engine {
     token_bytes: Arc<Vec<Vec<u8>>>,
     vocabularies: Vec<(BoundaryRules, Arc<Vocabulary>)>,
     options: EngineOptions,
-    waiting: VecDeque<(RequestId, Request)>,
+    waiting: VecDeque<Waiting>,
     running: Vec<Sequence>,
     next_id: RequestId,
     workspace: Workspace,
     drafting: DraftBuffers,
     probs: Vec<f32>,
+}
+
+/// A request that has not been admitted.
+struct Waiting {
+    id: RequestId,
+    request: Request,
+    thought: Thought,
+    /// Bytes of keys and values that it may come to need.
+    kv_need: usize,
 }
 
 impl Engine {
@@ -115,17 +127,44 @@ impl Engine {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Queues a request.
+    /// Whether a request waits or runs; after a failed step, what that step was working on does not.
+    pub fn holds(&self, id: RequestId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.id == id)
+            || self.running.iter().any(|sequence| sequence.id == id)
+    }
+
+    /// Requests that have not been admitted yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests being served.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Bytes of keys and values that the running requests may come to need together.
+    pub fn kv_reserved(&self) -> usize {
+        self.running.iter().map(|sequence| sequence.kv_need).sum()
+    }
+
+    /// Queues a request. Requests are admitted in the order in which they came: the first that finds no room
+    /// blocks those behind it.
     ///
     /// # Errors
-    /// One sentence on what in the request cannot be served; the engine is unchanged then.
+    /// One sentence on what in the request cannot be served, now or ever; the engine is unchanged then.
     pub fn submit(&mut self, mut request: Request) -> Result<RequestId> {
         self.check(&request)?;
         let room = self.target.config.max_position_embeddings - request.prompt.len();
         request.max_new_tokens = request.max_new_tokens.min(room);
+        let kv_need = self.kv_need(&request);
+        if let Some(limit) = self.options.kv_bytes.filter(|limit| kv_need > *limit) {
+            return Err(EngineError::TooLarge { need: kv_need, limit });
+        }
+        let thought = self.thought(&request)?;
         let id = self.next_id;
         self.next_id += 1;
-        self.waiting.push_back((id, request));
+        self.waiting.push_back(Waiting { id, request, thought, kv_need });
         Ok(id)
     }
 
@@ -135,7 +174,7 @@ impl Engine {
     /// When no such request is there (it may have finished).
     pub fn cancel(&mut self, id: RequestId) -> Result<()> {
         let before = self.waiting.len() + self.running.len();
-        self.waiting.retain(|(other, _)| *other != id);
+        self.waiting.retain(|waiting| waiting.id != id);
         self.running.retain(|s| s.id != id);
         if self.waiting.len() + self.running.len() == before {
             return Err(EngineError::UnknownRequest { id });
@@ -146,9 +185,19 @@ impl Engine {
     /// One scheduler step.
     ///
     /// # Errors
-    /// The model's, naming what it refused; the requests it was working on are then lost.
+    /// The model's, naming what it refused. All requests that were running are then lost; those that wait are
+    /// not, and the engine goes on with them and with new ones.
     pub fn step(&mut self) -> Result<Vec<Event>> {
-        self.receive()?;
+        self.receive();
+        let events = self.work();
+        if events.is_err() {
+            // Their caches may hold half of what the step was to append.
+            self.running.clear();
+        }
+        events
+    }
+
+    fn work(&mut self) -> Result<Vec<Event>> {
         let rows = self.schedule()?;
         let places = self.forward(&rows)?;
         self.commit(&rows, &places)

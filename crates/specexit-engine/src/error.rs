@@ -34,6 +34,17 @@ pub enum EngineError {
         limit: usize,
     },
 
+    /// A request that no free memory would suffice for.
+    #[error(
+        "the request may need {need} bytes of keys and values, and the engine may hold {limit}; shorten the prompt or ask for fewer new tokens"
+    )]
+    TooLarge {
+        /// Bytes that it may come to need.
+        need: usize,
+        /// Bytes that all requests together may need.
+        limit: usize,
+    },
+
     /// A method that drafts, without a head.
     #[error("method {method} needs a draft head, and none is loaded; name one with --head")]
     NoHead {

@@ -29,6 +29,8 @@ pub(crate) struct Sequence {
     pub(crate) verdict_rng: RequestRng,
     pub(crate) stop_ids: Arc<[TokenId]>,
     pub(crate) finish: Option<Finish>,
+    /// Bytes of keys and values that it may come to need.
+    pub(crate) kv_need: usize,
     rounds: usize,
     offered: usize,
     accepted: usize,
@@ -62,6 +64,7 @@ impl Sequence {
         draft_cache: Option<KvCache>,
         thought: Thought,
         stop_ids: Arc<[TokenId]>,
+        kv_need: usize,
     ) -> Sequence {
         let seed = request.sampling.seed;
         let draft = draft_cache.map(|cache| DraftState {
@@ -81,6 +84,7 @@ impl Sequence {
             verdict_rng: RequestRng::new(seed, VERDICT_STREAM),
             stop_ids,
             finish: None,
+            kv_need,
             rounds: 0,
             offered: 0,
             accepted: 0,

@@ -164,6 +164,11 @@ impl DraftHead {
         KvCache::new(1, self.midlayer.self_attn.sizes.kv())
     }
 
+    /// Bytes of draft cache that one position takes.
+    pub fn cache_bytes_per_token(&self) -> usize {
+        2 * self.midlayer.self_attn.sizes.kv() * size_of::<f32>()
+    }
+
     /// `fc` over tapped states `[m, 3 H_t]`: the residual `[m, H]` of the first drafted step.
     pub fn fuse(&self, taps: &[f32], residual: &mut Vec<f32>) {
         let rows = taps.len() / self.fc.cols();

@@ -57,6 +57,24 @@ impl KvCache {
         KvCache { layers, width: self.width, len }
     }
 
+    /// Makes room for `positions` in all, so that appending up to there moves nothing and holds no more memory
+    /// than [`KvCache::bytes`] will then say.
+    pub fn reserve(&mut self, positions: usize) {
+        let more = positions.saturating_sub(self.len) * self.width;
+        for layer in &mut self.layers {
+            layer.keys.reserve_exact(more);
+            layer.values.reserve_exact(more);
+        }
+    }
+
+    /// Gives back the room beyond what is held.
+    pub fn shrink(&mut self) {
+        for layer in &mut self.layers {
+            layer.keys.shrink_to_fit();
+            layer.values.shrink_to_fit();
+        }
+    }
+
     /// Bytes held by keys and values.
     pub fn bytes(&self) -> usize {
         self.layers.len() * 2 * self.len * self.width * size_of::<f32>()
@@ -115,6 +133,26 @@ mod tests {
         }
         cache.advance(1);
         assert_eq!(cache.values(0), filled(4).values(0));
+    }
+
+    #[test]
+    fn room_is_for_exactly_what_was_reserved_and_can_be_given_back() {
+        let mut cache = filled(3);
+        cache.reserve(50);
+        let keys = cache.keys(1).as_ptr();
+        for p in 3..50 {
+            for layer in 0..2 {
+                cache.push(layer, &[p as f32; 3], &[-(p as f32); 3]);
+            }
+            cache.advance(1);
+        }
+        assert_eq!((cache.keys(1).as_ptr(), cache.layers[1].keys.capacity()), (keys, 150));
+        assert_eq!(cache.values(0), filled(50).values(0));
+        cache.truncate(7);
+        cache.reserve(2);
+        cache.shrink();
+        assert_eq!((cache.layers[0].values.capacity(), cache.len()), (21, 7));
+        assert_eq!(cache.keys(1), filled(7).keys(1));
     }
 
     #[test]

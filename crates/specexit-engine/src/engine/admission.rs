@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use specexit_exit::{BoundaryRules, Profile, Thought, ThoughtConfig, Vocabulary};
+use specexit_model::DraftHead;
 
-use super::{Engine, MAX_DRAFT_TOKENS};
+use super::{Engine, MAX_DRAFT_TOKENS, Waiting};
 use crate::error::{EngineError, Result};
 use crate::logprobs::MAX_TOP_LOGPROBS;
-use crate::request::{Method, Request, RequestId};
+use crate::request::{Method, Request};
 use crate::sequence::Sequence;
+
+/// Vocabularies under different rules that are kept.
+const MAX_VOCABULARIES: usize = 16;
 
 impl Engine {
     pub(super) fn check(&self, request: &Request) -> Result<()> {
@@ -66,14 +70,36 @@ impl Engine {
         request.sampling.validate()
     }
 
-    /// Admits waiting requests while there is room in the batch.
-    pub(super) fn receive(&mut self) -> Result<()> {
-        while self.running.len() < self.options.max_batch {
-            let Some((id, request)) = self.waiting.pop_front() else { break };
-            let sequence = self.admit(id, request)?;
-            self.running.push(sequence);
+    /// Bytes of keys and values that `request` may come to need: those of the target and, where it reads
+    /// draft rows, of the head, over its prompt and all tokens it may generate.
+    pub fn kv_need(&self, request: &Request) -> usize {
+        let context = self.target.config.max_position_embeddings;
+        let positions = request.prompt.len().saturating_add(request.max_new_tokens).min(context);
+        let of_draft = self.drafts_for(request).map_or(0, |head| head.cache_bytes_per_token());
+        positions * (self.target.cache_bytes_per_token() + of_draft)
+    }
+
+    /// The head, if `request` reads draft rows: to draft, or for signals that are read off these.
+    fn drafts_for(&self, request: &Request) -> Option<&DraftHead> {
+        self.head.as_deref().filter(|head| {
+            request.method.drafts() || (request.record_signals && head.probe_reads_draft())
+        })
+    }
+
+    /// Admits waiting requests, in order, while there is room in the batch and in memory.
+    pub(super) fn receive(&mut self) {
+        while self.running.len() < self.options.max_batch
+            && let Some(first) = self.waiting.front()
+        {
+            let needed = self.kv_reserved().saturating_add(first.kv_need);
+            if self.options.kv_bytes.is_some_and(|limit| needed > limit) {
+                break;
+            }
+            if let Some(waiting) = self.waiting.pop_front() {
+                let sequence = self.admit(waiting);
+                self.running.push(sequence);
+            }
         }
-        Ok(())
     }
 
     /// The thought of `request` as it is before its first token.
@@ -107,33 +133,41 @@ impl Engine {
         Ok(Thought::new(Arc::new(config), self.vocabulary(rules), request.phase))
     }
 
-    fn admit(&mut self, id: RequestId, request: Request) -> Result<Sequence> {
-        let thought = self.thought(&request)?;
-        // Signals read off draft rows need these, drafting or not.
-        let head = self.head.as_ref().filter(|head| {
-            request.method.drafts() || (request.record_signals && head.probe_reads_draft())
-        });
+    fn admit(&self, waiting: Waiting) -> Sequence {
+        let Waiting { id, request, thought, kv_need } = waiting;
+        let head = self.drafts_for(&request);
         // The head must see every state, so a drafting request reads its whole prompt itself.
-        let cache = match &request.prefix {
+        let mut cache = match &request.prefix {
             Some(prefix) if head.is_none() => prefix.shared_with(&request.prompt),
             _ => self.target.new_cache(),
         };
+        let mut draft_cache = head.map(DraftHead::new_cache);
+        if self.options.kv_bytes.is_some() {
+            // Growing by doubling could hold twice what was counted.
+            let positions = request.prompt.len() + request.max_new_tokens;
+            cache.reserve(positions);
+            draft_cache.iter_mut().for_each(|cache| cache.reserve(positions));
+        }
         let stop_ids = if request.stop_ids.is_empty() {
             Arc::clone(&self.stop_ids)
         } else {
             request.stop_ids.clone().into()
         };
-        let draft_cache = head.map(|head| head.new_cache());
-        Ok(Sequence::new(id, request, cache, draft_cache, thought, stop_ids))
+        Sequence::new(id, request, cache, draft_cache, thought, stop_ids, kv_need)
     }
 
-    /// The vocabulary under `rules`, built once per set of rules.
+    /// The vocabulary under `rules`; those used last are kept.
     fn vocabulary(&mut self, rules: BoundaryRules) -> Arc<Vocabulary> {
-        if let Some((_, known)) = self.vocabularies.iter().find(|(r, _)| *r == rules) {
-            return Arc::clone(known);
+        let known = self.vocabularies.iter().position(|(known, _)| *known == rules);
+        let vocabulary = match known {
+            Some(at) => self.vocabularies.remove(at).1,
+            None => Arc::new(Vocabulary::new(Arc::clone(&self.token_bytes), &rules)),
+        };
+        if self.vocabularies.len() >= MAX_VOCABULARIES {
+            // Every request may come with rules of its own.
+            self.vocabularies.remove(0);
         }
-        let built = Arc::new(Vocabulary::new(Arc::clone(&self.token_bytes), &rules));
-        self.vocabularies.push((rules, Arc::clone(&built)));
-        built
+        self.vocabularies.push((rules, Arc::clone(&vocabulary)));
+        vocabulary
     }
 }
