@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use specexit_exit::{Signals, TokenId};
 use specexit_kernels::argmax;
-use specexit_model::{DraftHead, DraftRows, DraftWorkspace, LogitRows, Workspace};
+use specexit_model::{DraftHead, DraftRows, DraftWorkspace, KvCache, LogitRows, Workspace};
 
 use crate::error::Result;
 use crate::sampling::pick;
@@ -116,6 +116,25 @@ fn extend(
         propose(head, &mut sequences[i], buffers.workspace.logits(index));
     }
     Ok(chains.into_iter().map(|(i, _)| i).collect())
+}
+
+/// Reads the pairs of the first rows of a forward over one sequence, whose states `tokens` come after.
+pub(crate) fn read_pairs(
+    head: &DraftHead,
+    workspace: &Workspace,
+    tokens: &[TokenId],
+    cache: &mut KvCache,
+    buffers: &mut DraftBuffers,
+) -> Result<()> {
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    buffers.taps.clear();
+    (0..tokens.len()).for_each(|row| buffers.taps.extend_from_slice(workspace.taps(row)));
+    head.fuse(&buffers.taps, &mut buffers.residual);
+    let residual = &buffers.residual;
+    let rows = DraftRows { tokens, residual, cache, logits: LogitRows::None };
+    Ok(head.forward(&mut [rows], &mut buffers.workspace)?)
 }
 
 /// The beginning of an accepted run whose signals are asked for before it is committed.

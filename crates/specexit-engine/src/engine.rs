@@ -13,6 +13,7 @@ use specexit_model::{DraftHead, PREFILL_CHUNK, Target, Tokenizer, Workspace};
 use crate::draft::DraftBuffers;
 use crate::error::{EngineError, Result};
 use crate::request::{Event, Output, Request, RequestId};
+use crate::reuse::PrefixStore;
 use crate::sequence::Sequence;
 
 /// Drafted tokens per round that make sense; a longer chain is refused.
@@ -28,13 +29,22 @@ pub struct EngineOptions {
     /// Most bytes of keys and values that running sequences may come to need, drafting included; `None` for
     /// no limit. What a sequence may need is counted when it is admitted, so that none is ever pushed out.
     pub kv_bytes: Option<usize>,
+    /// Most bytes of keys and values kept of requests that ended and of prompts that were read, for requests
+    /// whose prompts begin alike; besides `kv_bytes`. 0 keeps nothing.
+    pub prefix_bytes: usize,
     /// Texts around a thought; `<think>` and `</think>` when `None`.
     pub markers: Option<Markers>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { max_batch: 8, max_rows: 2 * PREFILL_CHUNK, kv_bytes: None, markers: None }
+        EngineOptions {
+            max_batch: 8,
+            max_rows: 2 * PREFILL_CHUNK,
+            kv_bytes: None,
+            prefix_bytes: 0,
+            markers: None,
+        }
     }
 }
 
@@ -50,6 +60,7 @@ pub struct Engine {
     options: EngineOptions,
     waiting: VecDeque<Waiting>,
     running: Vec<Sequence>,
+    prefixes: PrefixStore,
     next_id: RequestId,
     workspace: Workspace,
     drafting: DraftBuffers,
@@ -92,6 +103,7 @@ impl Engine {
             head,
             tokenizer,
             markers,
+            prefixes: PrefixStore::new(options.prefix_bytes),
             options,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -146,6 +158,11 @@ impl Engine {
     /// Bytes of keys and values that the running requests may come to need together.
     pub fn kv_reserved(&self) -> usize {
         self.running.iter().map(|sequence| sequence.kv_need).sum()
+    }
+
+    /// Bytes of keys and values that are kept for requests to come.
+    pub fn prefix_bytes_held(&self) -> usize {
+        self.prefixes.bytes()
     }
 
     /// Queues a request. Requests are admitted in the order in which they came: the first that finds no room

@@ -12,6 +12,7 @@ mod logprobs;
 mod prefix;
 mod prompt;
 mod request;
+mod reuse;
 mod sampling;
 mod score;
 mod sequence;

@@ -60,7 +60,7 @@ impl std::str::FromStr for Method {
 pub struct Request {
     /// Token ids of the whole prompt, template and all; at least one.
     pub prompt: Vec<TokenId>,
-    /// Computed keys and values that the prompt may begin with.
+    /// Computed keys and values that the prompt may begin with, in the place of any that the engine has kept.
     pub prefix: Option<Arc<Prefix>>,
     /// Where in a thought the prompt ends.
     pub phase: Phase,
@@ -138,6 +138,8 @@ pub struct Output {
     pub thinking_tokens: usize,
     /// How the thought ended; `None` while it has not.
     pub exit: Option<Exit>,
+    /// Prompt tokens that were not read anew, because caches over them were at hand.
+    pub prefix_tokens: usize,
     /// Target forwards that verified or decoded (prefill excluded).
     pub rounds: usize,
     /// Drafted tokens offered to the target.

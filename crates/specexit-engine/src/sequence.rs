@@ -7,6 +7,7 @@ use specexit_exit::{ExitReason, Phase, Signals, Thought, TokenId};
 use specexit_model::KvCache;
 
 use crate::logprobs::Logprob;
+use crate::prefix::Prefix;
 use crate::request::{Event, Finish, Output, Request, RequestId};
 use crate::sampling::RequestRng;
 use crate::verify::Drafted;
@@ -36,6 +37,10 @@ pub(crate) struct Sequence {
     accepted: usize,
     offered_at: Vec<usize>,
     accepted_at: Vec<usize>,
+    /// Prompt tokens that were not read anew.
+    prefix_tokens: usize,
+    /// Whether the caches over its prompt were offered for keeping.
+    pub(crate) prompt_offered: bool,
     started: Instant,
     first_answer_s: Option<f64>,
     logprobs: Vec<f32>,
@@ -77,7 +82,6 @@ impl Sequence {
             id,
             tokens: request.prompt.clone(),
             request,
-            cache,
             thought,
             draft,
             drafted: Vec::new(),
@@ -90,6 +94,9 @@ impl Sequence {
             accepted: 0,
             offered_at: Vec::new(),
             accepted_at: Vec::new(),
+            prefix_tokens: cache.len(),
+            prompt_offered: false,
+            cache,
             started: Instant::now(),
             first_answer_s: None,
             logprobs: Vec::new(),
@@ -107,6 +114,16 @@ impl Sequence {
     /// Whether only the root is unread, so that drafts may follow it in the next forward.
     pub(crate) fn at_root(&self) -> bool {
         self.unread().len() == 1 && self.generated() > 0
+    }
+
+    /// What has been read of its first `count` tokens, or of all those read, for others to begin with.
+    pub(crate) fn prefix(&self, count: usize) -> Prefix {
+        let count = count.min(self.cache.len());
+        Prefix {
+            tokens: self.tokens[..count].to_vec(),
+            cache: self.cache.fork(count),
+            draft: self.draft.as_ref().map(|state| state.cache.fork(count)),
+        }
     }
 
     /// Tokens committed beyond the prompt.
@@ -173,22 +190,28 @@ impl Sequence {
         }
     }
 
-    /// The finished request.
-    pub(crate) fn into_output(mut self, finish: Finish) -> Output {
+    /// The finished request, and what was read of it.
+    pub(crate) fn end(mut self, finish: Finish) -> (Output, Prefix) {
         let why = match finish {
             Finish::Stop | Finish::ThoughtClosed => ExitReason::Stop,
             Finish::Length => ExitReason::Length,
         };
         let exit = self.thought.finish(why).copied();
-        Output {
+        let mut tokens = self.tokens;
+        let token_ids = tokens[self.request.prompt.len()..].to_vec();
+        tokens.truncate(self.cache.len());
+        let draft = self.draft.map(|state| state.cache);
+        let prefix = Prefix { tokens, cache: self.cache, draft };
+        let output = Output {
             id: self.id,
-            token_ids: self.tokens.split_off(self.request.prompt.len()),
+            token_ids,
             finish,
             thinking_tokens: self.thought.thinking_tokens(),
             exit,
             rounds: self.rounds,
             drafted: self.offered,
             accepted: self.accepted,
+            prefix_tokens: self.prefix_tokens,
             wall_s: self.started.elapsed().as_secs_f64(),
             first_answer_s: self.first_answer_s,
             offered_at: self.offered_at,
@@ -197,6 +220,7 @@ impl Sequence {
             top_logprobs: self.top_logprobs,
             first_entropy: self.first_entropy,
             signals: self.signals,
-        }
+        };
+        (output, prefix)
     }
 }

@@ -133,15 +133,17 @@ impl Engine {
         Ok(Thought::new(Arc::new(config), self.vocabulary(rules), request.phase))
     }
 
-    fn admit(&self, waiting: Waiting) -> Sequence {
+    fn admit(&mut self, waiting: Waiting) -> Sequence {
         let Waiting { id, request, thought, kv_need } = waiting;
-        let head = self.drafts_for(&request);
-        // The head must see every state, so a drafting request reads its whole prompt itself.
-        let mut cache = match &request.prefix {
-            Some(prefix) if head.is_none() => prefix.shared_with(&request.prompt),
-            _ => self.target.new_cache(),
+        let drafts = self.drafts_for(&request).is_some();
+        let known = match &request.prefix {
+            Some(prefix) => Some((Arc::clone(prefix), prefix.shared(&request.prompt, drafts))),
+            None => self.prefixes.find(&request.prompt, drafts),
         };
-        let mut draft_cache = head.map(DraftHead::new_cache);
+        let (mut cache, mut draft_cache) = match known {
+            Some((prefix, count)) if count > 0 => prefix.fork(count, drafts),
+            _ => (self.target.new_cache(), self.drafts_for(&request).map(DraftHead::new_cache)),
+        };
         if self.options.kv_bytes.is_some() {
             // Growing by doubling could hold twice what was counted.
             let positions = request.prompt.len() + request.max_new_tokens;

@@ -1,6 +1,6 @@
 //! One step: draft, one forward over the rows of all sequences, commit.
 
-use specexit_model::{LogitRows, TargetRows};
+use specexit_model::{KvCache, LogitRows, TargetRows};
 
 use super::{Engine, MAX_DRAFT_TOKENS};
 use crate::commit::{Forwarded, Place, Round, accept, commit_reading, commit_round};
@@ -27,6 +27,7 @@ impl Engine {
                 if speculates { room.min(sequence.request.draft_tokens) } else { 0 }
             })?;
         }
+        self.keep_prompts();
         let mut left = self.options.max_rows.max(MAX_DRAFT_TOKENS + 1);
         let mut rows = Vec::with_capacity(self.running.len());
         for (index, sequence) in self.running.iter().enumerate() {
@@ -51,6 +52,22 @@ impl Engine {
             }
         }
         Ok(rows)
+    }
+
+    /// Keeps the caches over prompts that have just been read, for others that come before these requests end.
+    fn keep_prompts(&mut self) {
+        for sequence in &mut self.running {
+            if sequence.generated() == 0 || sequence.prompt_offered {
+                continue;
+            }
+            sequence.prompt_offered = true;
+            let prompt = &sequence.request.prompt;
+            // The pair of the last state has a token that is not the prompt's.
+            let pairs = if sequence.draft.is_some() { prompt.len() - 1 } else { 0 };
+            if self.prefixes.wants(prompt, pairs) {
+                self.prefixes.keep(sequence.prefix(prompt.len()));
+            }
+        }
     }
 
     /// One target forward over the rows of all sequences.
@@ -105,7 +122,12 @@ impl Engine {
         }
         for sequence in self.running.extract_if(.., |s| s.finish.is_some()) {
             let finish = sequence.finish.unwrap_or(Finish::Stop);
-            events.push(Event::Done(Box::new(sequence.into_output(finish))));
+            let (output, read) = sequence.end(finish);
+            events.push(Event::Done(Box::new(output)));
+            let pairs = read.draft.as_ref().map_or(0, KvCache::len);
+            if self.prefixes.wants(&read.tokens, pairs) {
+                self.prefixes.keep(read);
+            }
         }
         if rows.len() < self.running.len() {
             // Somebody found no room in this step: another one goes first in the next.
