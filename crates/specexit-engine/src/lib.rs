@@ -26,4 +26,4 @@ pub use prompt::phase_of_prompt;
 pub use request::{Event, Finish, Method, Output, Request, RequestId};
 pub use sampling::Sampling;
 pub use score::Scored;
-pub use specexit_exit::{Exit, ExitReason, Phase, Policy, Signals, TokenId};
+pub use specexit_exit::{Exit, ExitReason, Loops, Phase, Policy, Signals, TokenId};

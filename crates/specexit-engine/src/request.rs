@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use specexit_exit::{Exit, Phase, Policy, Signals, TokenId};
+use specexit_exit::{Exit, Loops, Phase, Policy, Signals, TokenId};
 
 use crate::prefix::Prefix;
 use crate::sampling::Sampling;
@@ -76,6 +76,8 @@ pub struct Request {
     pub policy: Option<Policy>,
     /// Most thinking tokens, never passed by even one.
     pub thinking_budget: Option<usize>,
+    /// When a thought ends because it only repeats itself, under every method; `None` for never.
+    pub loops: Option<Loops>,
     /// Sentence forced before the end-of-thinking token whenever the engine closes a thought.
     pub closing_text: Option<String>,
     /// End the request where the thought ends (collecting continues it by its own rules).
@@ -103,6 +105,7 @@ impl Request {
             sampling: Sampling::greedy(),
             policy: None,
             thinking_budget: None,
+            loops: None,
             closing_text: None,
             stop_at_close: false,
             stop_ids: Vec::new(),

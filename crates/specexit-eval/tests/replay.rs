@@ -12,7 +12,8 @@ use specexit_eval::replay::{
 };
 use specexit_eval::{CompareOptions, Judge, MethodSpec, Named, Rule, Subject, Task, compare};
 use specexit_exit::{
-    BoundaryRules, ExitReason, Hopeless, Phase, Policy, Profile, RandomExit, Smoothing, Thresholds,
+    BoundaryRules, ExitReason, Hopeless, Loops, Phase, Policy, Profile, RandomExit, Smoothing,
+    Stall, Thresholds,
 };
 use specexit_kernels::Precision;
 use specexit_model::{DraftHead, Model, ModelSource};
@@ -206,6 +207,15 @@ fn chance_is_replayed_one_by_one_and_rounds_not_at_all() {
     let rounds = Policy { boundaries: policy().boundaries, ..Profile::Paper.policy() };
     let error = table.outcomes(&[rounds]).unwrap_err().to_string();
     assert!(error.starts_with("profile paper decides round by round"), "{error}");
+    let stalls = Policy { stall: Some(Stall { tokens: 9, gain: 0.1 }), ..policy() };
+    let error = table.outcomes(&[stalls]).unwrap_err().to_string();
+    assert!(error.contains("leave `stall` out"), "{error}");
+    let loops = Some(Loops { cycle: 8, repeats: 3 });
+    let asked = Request { loops, ..options.request.clone() };
+    let thought = f.engine.thought(&asked).unwrap();
+    let (recording, signals) = table.recordings().zip(table.signals()).next().unwrap();
+    let error = replay(recording, signals, thought).unwrap_err().to_string();
+    assert!(error.contains("leave `loops` out"), "{error}");
 }
 
 /// Methods that probe do live what their replay says, whether the thought is drafted or not.

@@ -43,6 +43,25 @@ pub enum SettingError {
     /// A probability outside 0 to 1.
     #[error("the rate of random exits is {0}; give a number from 0 to 1")]
     Rate(f32),
+    /// A cycle that cannot be looked for.
+    #[error(
+        "the longest cycle of a loop must be at least 1 and at most {most} tokens, got {given}"
+    )]
+    Cycle {
+        /// [`crate::Loops::MAX_CYCLE`].
+        most: usize,
+        /// The length as given.
+        given: usize,
+    },
+    /// Once is no loop.
+    #[error("a loop needs at least 2 equal runs, got {0}")]
+    Repeats(usize),
+    /// Without tokens every thought would stall at once.
+    #[error("a stall must last for at least 1 thinking token, got 0")]
+    StallTokens,
+    /// A rise by nothing is none.
+    #[error("the progress that a thought must gain so as not to stall must be above 0, got {0}")]
+    StallGain(f32),
     /// A thought that can be ended needs tokens that end it.
     #[error(
         "the end-of-thinking marker `{0}` has no tokens: the tokenizer's encoding of it is needed"

@@ -17,6 +17,10 @@ pub enum ExitReason {
     Signals,
     /// It was long and far from its end: it was given up at a boundary.
     Hopeless,
+    /// Its progress had not risen for long: it was ended at a boundary.
+    Stalled,
+    /// It only repeated itself: it was ended at once.
+    Loop,
     /// Chance ended it at a boundary: the baseline that signals have to beat.
     Random,
     /// A trial answer was good enough: a baseline that probes.
@@ -33,10 +37,12 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Natural,
         Self::Signals,
         Self::Hopeless,
+        Self::Stalled,
+        Self::Loop,
         Self::Random,
         Self::Probe,
         Self::Budget,
@@ -52,6 +58,8 @@ impl ExitReason {
             Self::Natural => "natural",
             Self::Signals => "signals",
             Self::Hopeless => "hopeless",
+            Self::Stalled => "stalled",
+            Self::Loop => "loop",
             Self::Random => "random",
             Self::Probe => "probe",
             Self::Budget => "budget",
@@ -77,7 +85,8 @@ impl FromStr for ExitReason {
             ParseError::new(
                 "exit reason",
                 text,
-                "natural, signals, hopeless, random, probe, budget, length, stop or no_thinking",
+                "natural, signals, hopeless, stalled, loop, random, probe, budget, length, stop or \
+                 no_thinking",
             )
         })
     }

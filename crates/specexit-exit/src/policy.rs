@@ -12,6 +12,7 @@ use crate::{
     random::RandomExit,
     signals::Signals,
     smoothing::Smoothing,
+    stall::Stall,
     thresholds::Thresholds,
 };
 
@@ -83,6 +84,9 @@ pub struct Policy {
     /// Thoughts that are given up, whatever the thresholds say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hopeless: Option<Hopeless>,
+    /// Thoughts that no longer get further, whatever the thresholds say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Stall>,
     /// Exits by chance instead of by signals: a baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random: Option<RandomExit>,
@@ -90,13 +94,15 @@ pub struct Policy {
 
 impl Policy {
     /// Why a thought ends at a boundary, if it does: after so many thinking tokens and generated tokens, by the
-    /// smoothed signals that count there.
+    /// smoothed signals that count there, `flat` thinking tokens after its progress last rose by what
+    /// [`Stall::gain`] says (0 where nobody counts them).
     #[must_use]
     pub fn ends(
         &self,
         thinking: usize,
         generated: usize,
         smoothed: &Signals,
+        flat: usize,
     ) -> Option<ExitReason> {
         let (wanted, reason) = match &self.random {
             Some(random) => (random.exits(generated), ExitReason::Random),
@@ -105,8 +111,11 @@ impl Policy {
         if wanted && thinking >= self.min_thinking_tokens {
             return Some(reason);
         }
-        let given_up = self.hopeless.is_some_and(|rule| rule.gives_up(thinking, smoothed));
-        given_up.then_some(ExitReason::Hopeless)
+        if self.hopeless.is_some_and(|rule| rule.gives_up(thinking, smoothed)) {
+            return Some(ExitReason::Hopeless);
+        }
+        let stalled = self.stall.is_some_and(|rule| rule.gives_up(flat));
+        stalled.then_some(ExitReason::Stalled)
     }
 
     /// Says what is wrong with the numbers, if anything is.
@@ -116,6 +125,7 @@ impl Policy {
         if !(0.0..=1.0).contains(&rate) {
             return Err(SettingError::Rate(rate));
         }
+        self.stall.as_ref().map_or(Ok(()), Stall::validate)?;
         self.smoothing.validate()
     }
 }
@@ -170,6 +180,7 @@ impl Profile {
             boundaries: newlines.clone(),
             min_thinking_tokens: 0,
             hopeless: None,
+            stall: None,
             random: None,
         };
         match self {

@@ -61,10 +61,12 @@
 //! # At one place, several reasons
 //!
 //! The target's own end comes first: at a boundary directly followed by the end-of-thinking marker,
-//! or by the first token of one that takes several, nothing is forced. Then signals, then the
-//! budget. Under a per-round unit the run as a whole comes first, as in SpecExit's released code: a
+//! or by the first token of one that takes several, nothing is forced, and likewise where a loop is
+//! found. Then signals, then loops, then the budget. Under a per-round unit the run as a whole comes first, as in SpecExit's released code: a
 //! run that contains the end-of-thinking marker is not looked at. Under [`SmoothUnit::Token`] only
-//! the very next token matters, because what lies behind it may or may not be in the run.
+//! the very next token matters, because what lies behind it may or may not be in the run. A loop is
+//! cut after the token that completes it, boundary or not, and under every unit: it is a matter of
+//! the committed tokens alone.
 
 use std::sync::Arc;
 
@@ -72,11 +74,13 @@ use crate::{
     TokenId,
     error::SettingError,
     exit::{Exit, ExitReason},
+    loops::{LoopWatch, Loops},
     markers::Markers,
     policy::{Policy, SmoothUnit},
     signals::Signals,
     smoothing::Smoothers,
     span::{Phase, Span},
+    stall::Climb,
     vocabulary::Vocabulary,
 };
 
@@ -87,6 +91,8 @@ pub struct ThoughtConfig {
     pub policy: Option<Policy>,
     /// The most thinking tokens there may be, closing sentence included; `None` for no limit.
     pub budget: Option<usize>,
+    /// When it ends because it only repeats itself; `None` for never.
+    pub loops: Option<Loops>,
     /// Tokens of the closing sentence, written before a forced end-of-thinking marker. May be
     /// empty; must not contain the marker itself.
     pub closing: Vec<TokenId>,
@@ -98,6 +104,7 @@ impl ThoughtConfig {
     /// Says what is wrong with the settings, if anything is.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.policy.as_ref().map_or(Ok(()), Policy::validate)?;
+        self.loops.as_ref().map_or(Ok(()), Loops::validate)?;
         self.markers.validate()
     }
 
@@ -133,6 +140,8 @@ pub struct Thought {
     pub(crate) vocabulary: Arc<Vocabulary>,
     pub(crate) span: Span,
     smoothers: Option<Smoothers>,
+    climb: Option<Climb>,
+    watch: Option<LoopWatch>,
     /// Forced tokens that have been counted but not been fed yet.
     forced: Vec<TokenId>,
     /// The `next` of the last round: counted already when it comes back as `run[0]`.
@@ -147,6 +156,8 @@ impl PartialEq for Thought {
             && self.config == other.config
             && self.span == other.span
             && self.smoothers == other.smoothers
+            && self.climb == other.climb
+            && self.watch == other.watch
             && self.forced == other.forced
             && self.root == other.root
             && self.exit == other.exit
@@ -170,6 +181,8 @@ impl Thought {
     #[must_use]
     pub fn new(config: Arc<ThoughtConfig>, vocabulary: Arc<Vocabulary>, phase: Phase) -> Self {
         let smoothers = config.policy.as_ref().map(|policy| Smoothers::new(policy.smoothing));
+        let climb = config.policy.as_ref().and_then(|policy| policy.stall).map(Climb::new);
+        let watch = config.loops.map(LoopWatch::new);
         let exit = (phase == Phase::Answer).then_some(Exit {
             reason: ExitReason::NoThinking,
             token_index: 0,
@@ -180,6 +193,8 @@ impl Thought {
             vocabulary,
             span: Span::new(phase),
             smoothers,
+            climb,
+            watch,
             forced: Vec::new(),
             root: None,
             exit,
@@ -209,6 +224,9 @@ impl Thought {
             let following = run.get(i + 1).copied().unwrap_or(next);
             if let Some((reason, signals)) = self.decide(signal(i), following, &mut round) {
                 return self.cut_by_policy(i + 1, reason, signals);
+            }
+            if self.loops() && !self.closes_with(following) {
+                return self.cut(i + 1, ExitReason::Loop);
             }
         }
         if !self.admits(next) {
@@ -371,6 +389,23 @@ impl Thought {
             let signals = self.smoothed();
             self.exit = Some(Exit { reason: ExitReason::Natural, token_index, signals });
         }
+        if let Some(watch) = &mut self.watch
+            && self.span.last.thinking
+        {
+            watch.push(token);
+        }
+    }
+
+    /// Whether the last accepted token is a thinking token that completes a loop.
+    fn loops(&self) -> bool {
+        self.span.last.thinking && self.watch.as_ref().is_some_and(LoopWatch::found)
+    }
+
+    /// Whether the target closes the thought with `following`, or begins to, so that nothing is to be forced.
+    fn closes_with(&self, following: TokenId) -> bool {
+        let after = self.after(following);
+        after.phase != Phase::Thinking
+            || after.begun_marker(&self.config.markers.close_ids).is_some()
     }
 
     /// Whether the policy ends the thought after the last accepted token: why, and at which signals.
@@ -392,18 +427,21 @@ impl Thought {
             smoothers.push(signals, 1);
         }
         let value = if policy.lag { before } else { smoothers.value() };
+        let thinking = self.thinking_tokens();
+        if let Some(climb) = &mut self.climb {
+            climb.see(value.progress, thinking);
+        }
         let boundary = last.boundary || self.vocabulary.table().is_connector(following);
         if !boundary || round.closes || (round.looked && !policy.scan_all) {
             return None;
         }
         round.looked = true;
-        if let Some(reason) = policy.ends(self.thinking_tokens(), self.span.generated, &value) {
+        let flat = self.climb.as_ref().map_or(0, |climb| climb.flat(thinking));
+        if let Some(reason) = policy.ends(thinking, self.span.generated, &value, flat)
             // The target is closing the thought by itself right here: leave it to it.
-            let after = self.after(following);
-            let begins_marker = after.begun_marker(&config.markers.close_ids).is_some();
-            if after.phase == Phase::Thinking && !begins_marker {
-                return Some((reason, value));
-            }
+            && !self.closes_with(following)
+        {
+            return Some((reason, value));
         }
         if let Some(smoothers) = &mut self.smoothers {
             smoothers.boundary_checked();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::{Output, TOKENS, WORDS, count_by_search, id, ids, play, special, spelled, vocabulary};
 use proptest::prelude::*;
 use specexit_exit::{
-    BoundaryRules, ExitReason, Phase, Policy, Profile, RandomExit, Signals, SmoothUnit, Smoothing,
-    Thought, ThoughtConfig, Thresholds, TokenId,
+    BoundaryRules, ExitReason, Loops, Phase, Policy, Profile, RandomExit, Signals, SmoothUnit,
+    Smoothing, Stall, Thought, ThoughtConfig, Thresholds, TokenId,
 };
 
 fn any_token() -> impl Strategy<Value = TokenId> {
@@ -78,9 +78,13 @@ fn any_thresholds() -> impl Strategy<Value = Thresholds> {
 fn token_policy() -> impl Strategy<Value = Policy> {
     let random = (0.0_f32..1.0, any::<u64>()).prop_map(|(rate, seed)| RandomExit { rate, seed });
     let random = prop_oneof![4 => Just(None), 1 => random.prop_map(Some)];
-    (any_smoothing(), any_rules(), any_thresholds(), any::<[bool; 2]>(), 0_usize..12, random)
-        .prop_map(|(smoothing, boundaries, thresholds, [lag, zero_is_missing], min, random)| {
+    let stall = (1_usize..12, 0.01_f32..0.5).prop_map(|(tokens, gain)| Stall { tokens, gain });
+    let others = (random, prop::option::of(stall));
+    (any_smoothing(), any_rules(), any_thresholds(), any::<[bool; 2]>(), 0_usize..12, others)
+        .prop_map(|(smoothing, boundaries, thresholds, [lag, zero_is_missing], min, others)| {
+            let (random, stall) = others;
             Policy {
+                stall,
                 smoothing,
                 boundaries,
                 thresholds,
@@ -106,10 +110,13 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 
 fn any_config(policy: impl Strategy<Value = Policy>) -> impl Strategy<Value = ThoughtConfig> {
     let closing = prop::collection::vec(prop::sample::select(WORDS).prop_map(id), 0..4);
-    (prop::option::of(policy), prop::option::of(0_usize..40), closing, any::<bool>()).prop_map(
-        |(policy, budget, closing, special_marker)| ThoughtConfig {
+    let loops = (1_usize..5, 2_usize..4).prop_map(|(cycle, repeats)| Loops { cycle, repeats });
+    let limits = (prop::option::of(0_usize..40), prop::option::of(loops));
+    (prop::option::of(policy), limits, closing, any::<bool>()).prop_map(
+        |(policy, (budget, loops), closing, special_marker)| ThoughtConfig {
             policy,
             budget,
+            loops,
             closing,
             markers: if special_marker { special() } else { spelled() },
         },

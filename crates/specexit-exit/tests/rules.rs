@@ -233,7 +233,7 @@ fn bad_spellings_say_what_is_expected() {
     }
     let message = "fast".parse::<Profile>().expect_err("unknown").to_string();
     assert_eq!(message, "unknown profile `fast` (expected angelslim, paper or default)");
-    assert!("loop".parse::<ExitReason>().is_err());
+    assert!("cycle".parse::<ExitReason>().is_err());
     assert!("round".parse::<SmoothUnit>().is_err());
 }
 

@@ -126,6 +126,7 @@ impl Engine {
         let config = ThoughtConfig {
             policy,
             budget: request.thinking_budget,
+            loops: request.loops,
             closing,
             markers: self.markers.clone(),
         };

@@ -35,6 +35,7 @@ pub fn grid(base: &Policy) -> Vec<Vec<Policy>> {
                 thresholds: thresholds(step),
                 smoothing,
                 hopeless: None,
+                stall: None,
                 random: None,
                 ..base.clone()
             });
@@ -65,6 +66,7 @@ pub fn hopeless_grid(base: &Policy) -> Vec<Vec<Policy>> {
             profile: "calibrated".to_owned(),
             thresholds: Thresholds::OFF,
             hopeless: Some(rule),
+            stall: None,
             random: None,
             ..base.clone()
         };

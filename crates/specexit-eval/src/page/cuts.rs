@@ -33,8 +33,8 @@ impl Sufficient {
 /// Whether a method ended the thought, rather than the target or a limit of length.
 pub(super) fn is_early(record: &Record) -> bool {
     let early = |reason| {
-        use ExitReason::{Budget, Hopeless, Probe, Random, Signals};
-        matches!(reason, Signals | Hopeless | Random | Probe | Budget)
+        use ExitReason::{Budget, Hopeless, Loop, Probe, Random, Signals, Stalled};
+        matches!(reason, Signals | Hopeless | Stalled | Loop | Random | Probe | Budget)
     };
     record.exit.is_some_and(|exit| early(exit.reason))
 }

@@ -60,8 +60,12 @@ pub fn replay_probing(recording: &Recording, rule: Rule) -> Outcome {
 /// Whether a recording tells what `policy` would have done.
 ///
 /// # Errors
-/// A policy whose outcome depends on how rounds fell.
+/// A policy whose outcome depends on how rounds fell, or on where between two cuts progress rose.
 pub(crate) fn check(policy: &Policy) -> Result<()> {
+    if policy.stall.is_some() {
+        let problem = "a policy that ends stalled thoughts cannot be replayed: leave `stall` out";
+        return Err(EvalError::Nothing(problem.to_owned()));
+    }
     if policy.unit == SmoothUnit::Token && policy.scan_all {
         return Ok(());
     }
@@ -76,10 +80,15 @@ pub(crate) fn check(policy: &Policy) -> Result<()> {
 /// its policy, and `signals` those after each generated token.
 ///
 /// # Errors
-/// A policy that decides by rounds, or an exit where the recording has no cut.
+/// A policy that decides by rounds, an end of loops or stalls, or an exit where the recording has no cut.
 pub fn replay(recording: &Recording, signals: &[Signals], mut thought: Thought) -> Result<Outcome> {
     if let Some(policy) = &thought.config().policy {
         check(policy)?;
+    }
+    if thought.config().loops.is_some() {
+        // A loop is cut where it is found, and recordings have cuts at boundaries only.
+        let problem = "requests that end loops cannot be replayed: leave `loops` out";
+        return Err(EvalError::Nothing(problem.to_owned()));
     }
     let ids = &recording.token_ids;
     let mut exit: Option<Exit> = None;

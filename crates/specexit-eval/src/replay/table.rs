@@ -207,7 +207,7 @@ impl Row {
     fn outcome(&self, places: &[Place], policy: &Policy) -> Outcome {
         let exits = |place: &&Place| {
             let at = self.recording.closed[place.cut].at;
-            policy.ends(place.thinking, at, &place.signals).is_some()
+            policy.ends(place.thinking, at, &place.signals, 0).is_some()
         };
         Outcome::at(&self.recording, places.iter().find(exits).map(|place| place.cut))
     }

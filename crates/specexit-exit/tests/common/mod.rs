@@ -78,7 +78,7 @@ pub(crate) fn spelled() -> Markers {
 }
 
 pub(crate) fn config(policy: Option<Policy>) -> ThoughtConfig {
-    ThoughtConfig { policy, budget: None, closing: Vec::new(), markers: special() }
+    ThoughtConfig { policy, budget: None, loops: None, closing: Vec::new(), markers: special() }
 }
 
 pub(crate) fn budget(budget: usize) -> ThoughtConfig {

@@ -30,7 +30,8 @@ impl Spans {
     }
 
     fn of(token_bytes: Arc<Vec<Vec<u8>>>, markers: Markers) -> Self {
-        let config = ThoughtConfig { policy: None, budget: None, closing: Vec::new(), markers };
+        let config =
+            ThoughtConfig { policy: None, budget: None, loops: None, closing: Vec::new(), markers };
         let vocabulary = Vocabulary::new(token_bytes, &BoundaryRules::default());
         Self { config: Arc::new(config), vocabulary: Arc::new(vocabulary) }
     }

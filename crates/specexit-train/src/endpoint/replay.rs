@@ -22,7 +22,8 @@ impl Replay {
         let size = text.config.vocab_size;
         let bytes = Arc::new(text.tokenizer.token_bytes(size));
         let markers = markers.clone();
-        let config = ThoughtConfig { policy: None, budget: None, closing: Vec::new(), markers };
+        let config =
+            ThoughtConfig { policy: None, budget: None, loops: None, closing: Vec::new(), markers };
         Self {
             config: Arc::new(config),
             vocabulary: Arc::new(Vocabulary::new(bytes, &BoundaryRules::default())),

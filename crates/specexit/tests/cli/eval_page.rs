@@ -13,7 +13,7 @@ use crate::run::{failure, stdout};
 const METHODS: &str = "plain,eagle3,specexit,deer:0.995,nothinking";
 
 /// Reasons by which a method, not the target, ends a thought.
-const EARLY: [&str; 5] = ["signals", "hopeless", "random", "probe", "budget"];
+const EARLY: [&str; 7] = ["signals", "hopeless", "stalled", "loop", "random", "probe", "budget"];
 
 /// Lines of a file after its header.
 fn lines(f: &Fixture, file: &str) -> Vec<Value> {
