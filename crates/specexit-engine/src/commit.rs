@@ -88,6 +88,7 @@ pub(crate) fn accept(
     let sampling = sequence.request.sampling;
     let rng = &mut sequence.verdict_rng;
     let Verified { accepted, recover } = verify(&sampling, &drafted, d2t, row, rng, probs);
+    sequence.acceptance.saw(drafted.len(), accepted);
 
     let root = sequence.tokens[sequence.tokens.len() - 1];
     let mut run = vec![root];

@@ -22,18 +22,17 @@ pub(crate) struct DraftBuffers {
 
 /// Extends every draft cache by the pairs that became known and drafts for the sequences at a root.
 ///
-/// `room` says how many tokens a sequence may draft in this step.
+/// `rooms` says for each sequence how many tokens it drafts in this step.
 pub(crate) fn draft(
     head: &DraftHead,
     sequences: &mut [Sequence],
     buffers: &mut DraftBuffers,
-    room: impl Fn(&Sequence) -> usize,
+    rooms: &[usize],
 ) -> Result<()> {
     for sequence in sequences.iter_mut() {
         sequence.drafted.clear();
     }
-    let rooms: Vec<usize> = sequences.iter().map(&room).collect();
-    let mut chains = extend(head, sequences, &rooms, buffers)?;
+    let mut chains = extend(head, sequences, rooms, buffers)?;
     let width = head.config.hidden_size;
     while !chains.is_empty() {
         // The chain of a sequence ends where its room does.

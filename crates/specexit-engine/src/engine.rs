@@ -1,6 +1,7 @@
 //! The engine: requests in, one batch of rows a step, tokens out.
 
 mod admission;
+mod measure;
 mod reading;
 mod rounds;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use specexit_exit::{BoundaryRules, Markers, Thought, Vocabulary};
 use specexit_model::{DraftHead, PREFILL_CHUNK, Target, Tokenizer, Workspace};
 
+use crate::depth::DepthCosts;
 use crate::draft::DraftBuffers;
 use crate::error::{EngineError, Result};
 use crate::request::{Event, Output, Request, RequestId};
@@ -64,6 +66,7 @@ pub struct Engine {
     next_id: RequestId,
     workspace: Workspace,
     drafting: DraftBuffers,
+    depth_costs: Option<DepthCosts>,
     probs: Vec<f32>,
 }
 
@@ -110,6 +113,7 @@ impl Engine {
             next_id: 0,
             workspace: Workspace::default(),
             drafting: DraftBuffers::default(),
+            depth_costs: None,
             probs: Vec::new(),
         })
     }

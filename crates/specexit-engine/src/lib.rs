@@ -5,6 +5,7 @@
 //! a thought ends is decided by `specexit-exit` from committed tokens alone.
 
 mod commit;
+mod depth;
 mod draft;
 mod engine;
 mod error;
@@ -19,6 +20,7 @@ mod sequence;
 mod signals;
 mod verify;
 
+pub use depth::DepthCosts;
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, Result};
 pub use prefix::Prefix;

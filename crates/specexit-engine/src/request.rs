@@ -68,6 +68,11 @@ pub struct Request {
     pub method: Method,
     /// Drafted tokens per round (k); ignored by `plain`.
     pub draft_tokens: usize,
+    /// Choose k anew in each round, from 0 to `draft_tokens`, by what forwards cost
+    /// ([`crate::Engine::measure_depth_costs`]; unknown costs leave k as it is) and how often drafts are
+    /// accepted. Greedy decoding says the same; sampling keeps its distribution, but its draws then depend on
+    /// what else runs.
+    pub adaptive: bool,
     /// Most tokens to generate, forced ones included; at least one.
     pub max_new_tokens: usize,
     /// Greedy or sampled.
@@ -101,6 +106,7 @@ impl Request {
             phase: Phase::Before,
             method: Method::Plain,
             draft_tokens: 4,
+            adaptive: false,
             max_new_tokens,
             sampling: Sampling::greedy(),
             policy: None,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use specexit_exit::{ExitReason, Phase, Signals, Thought, TokenId};
 use specexit_model::KvCache;
 
+use crate::depth::Acceptance;
 use crate::logprobs::Logprob;
 use crate::prefix::Prefix;
 use crate::request::{Event, Finish, Output, Request, RequestId};
@@ -27,6 +28,7 @@ pub(crate) struct Sequence {
     pub(crate) draft: Option<DraftState>,
     /// Drafted in this step, to be verified in it.
     pub(crate) drafted: Vec<Drafted>,
+    pub(crate) acceptance: Acceptance,
     pub(crate) verdict_rng: RequestRng,
     pub(crate) stop_ids: Arc<[TokenId]>,
     pub(crate) finish: Option<Finish>,
@@ -85,6 +87,7 @@ impl Sequence {
             thought,
             draft,
             drafted: Vec::new(),
+            acceptance: Acceptance::new(),
             verdict_rng: RequestRng::new(seed, VERDICT_STREAM),
             stop_ids,
             finish: None,

@@ -4,9 +4,11 @@ use specexit_model::{KvCache, LogitRows, TargetRows};
 
 use super::{Engine, MAX_DRAFT_TOKENS};
 use crate::commit::{Forwarded, Place, Round, accept, commit_reading, commit_round};
+use crate::depth::{Chain, depths};
 use crate::draft::draft;
 use crate::error::Result;
-use crate::request::{Event, Finish};
+use crate::request::{Event, Finish, Request};
+use crate::sequence::Sequence;
 use crate::signals::probe;
 
 /// Rows that one sequence puts into a step.
@@ -21,11 +23,8 @@ impl Engine {
     /// Drafts, and decides which rows each sequence puts into the forward.
     pub(super) fn schedule(&mut self) -> Result<Vec<Rows>> {
         if let Some(head) = &self.head {
-            draft(head, &mut self.running, &mut self.drafting, |sequence| {
-                let speculates = sequence.request.method.drafts() && sequence.at_root();
-                let room = sequence.remaining() - 1;
-                if speculates { room.min(sequence.request.draft_tokens) } else { 0 }
-            })?;
+            let rooms = self.rooms();
+            draft(head, &mut self.running, &mut self.drafting, &rooms)?;
         }
         self.keep_prompts();
         let mut left = self.options.max_rows.max(MAX_DRAFT_TOKENS + 1);
@@ -52,6 +51,32 @@ impl Engine {
             }
         }
         Ok(rows)
+    }
+
+    /// How many tokens each sequence drafts in this step.
+    fn rooms(&self) -> Vec<usize> {
+        let chain = |sequence: &Sequence| {
+            let Request { method, draft_tokens, adaptive, .. } = sequence.request;
+            let speculates = method.drafts() && sequence.at_root();
+            let most = if speculates { draft_tokens.min(sequence.remaining() - 1) } else { 0 };
+            let least = if adaptive { 0 } else { most };
+            Chain { acceptance: sequence.acceptance, least, most }
+        };
+        let running = || self.running.iter();
+        let mut rooms: Vec<usize> = running().map(|sequence| chain(sequence).most).collect();
+        if let Some(costs) = &self.depth_costs
+            && running().any(|sequence| sequence.request.adaptive)
+        {
+            let unread: usize = running().map(|sequence| sequence.unread().len()).sum();
+            // Others are being read: they add rows and commit nothing.
+            let committing = || running().enumerate().filter(|(_, sequence)| sequence.at_root());
+            let chains: Vec<Chain> = committing().map(|(_, sequence)| chain(sequence)).collect();
+            let chosen = depths(costs, unread.min(self.options.max_rows), &chains);
+            for ((index, _), depth) in committing().zip(chosen) {
+                rooms[index] = depth;
+            }
+        }
+        rooms
     }
 
     /// Keeps the caches over prompts that have just been read, for others that come before these requests end.
