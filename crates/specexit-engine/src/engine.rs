@@ -14,7 +14,7 @@ use specexit_model::{DraftHead, PREFILL_CHUNK, Target, Tokenizer, Workspace};
 use crate::depth::DepthCosts;
 use crate::draft::DraftBuffers;
 use crate::error::{EngineError, Result};
-use crate::request::{Event, Output, Request, RequestId};
+use crate::request::{Event, Finish, Output, Request, RequestId};
 use crate::reuse::PrefixStore;
 use crate::sequence::Sequence;
 
@@ -201,6 +201,16 @@ impl Engine {
             return Err(EngineError::UnknownRequest { id });
         }
         Ok(())
+    }
+
+    /// Ends a running request here: what it has written so far is its output.
+    ///
+    /// # Errors
+    /// When no such request runs (it may wait still, or have finished).
+    pub fn take(&mut self, id: RequestId) -> Result<Output> {
+        let place = self.running.iter().position(|sequence| sequence.id == id);
+        let sequence = self.running.remove(place.ok_or(EngineError::UnknownRequest { id })?);
+        Ok(self.ended(sequence, Finish::Stop))
     }
 
     /// One scheduler step.

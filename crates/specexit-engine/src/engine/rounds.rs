@@ -7,7 +7,7 @@ use crate::commit::{Forwarded, Place, Round, accept, commit_reading, commit_roun
 use crate::depth::{Chain, depths};
 use crate::draft::draft;
 use crate::error::Result;
-use crate::request::{Event, Finish, Request};
+use crate::request::{Event, Finish, Output, Request};
 use crate::sequence::Sequence;
 use crate::signals::probe;
 
@@ -145,20 +145,26 @@ impl Engine {
                 events.push(Event::Signals { id: sequence.id, first: before - 1, signals });
             }
         }
-        for sequence in self.running.extract_if(.., |s| s.finish.is_some()) {
+        let ended: Vec<Sequence> = self.running.extract_if(.., |s| s.finish.is_some()).collect();
+        for sequence in ended {
             let finish = sequence.finish.unwrap_or(Finish::Stop);
-            let (output, read) = sequence.end(finish);
-            events.push(Event::Done(Box::new(output)));
-            let pairs = read.draft.as_ref().map_or(0, KvCache::len);
-            if self.prefixes.wants(&read.tokens, pairs) {
-                self.prefixes.keep(read);
-            }
+            events.push(Event::Done(Box::new(self.ended(sequence, finish))));
         }
         if rows.len() < self.running.len() {
             // Somebody found no room in this step: another one goes first in the next.
             self.running.rotate_left(1);
         }
         Ok(events)
+    }
+
+    /// The output of a sequence that runs no more; what it has read is kept for prompts that begin so.
+    pub(super) fn ended(&mut self, sequence: Sequence, finish: Finish) -> Output {
+        let (output, read) = sequence.end(finish);
+        let pairs = read.draft.as_ref().map_or(0, KvCache::len);
+        if self.prefixes.wants(&read.tokens, pairs) {
+            self.prefixes.keep(read);
+        }
+        output
     }
 
     /// What the target accepts of each sequence's drafts, with the signals of these runs.
