@@ -15,7 +15,7 @@ pub const CALIBRATION_FILE: &str = "calibration.json";
 /// The value of `format`.
 const FORMAT: &str = "specexit-calibration";
 /// The version of that format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What was promised about a head, and on which questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct Promise {
     /// The further risk of giving thoughts up, where that was asked for; the rule is part of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hopeless: Option<GivenUp>,
+    /// How the signals were distributed at the boundaries up to where this policy ends thoughts.
+    pub spreads: Vec<Spread>,
 }
 
 /// What is promised about a rule for giving thoughts up.
@@ -182,6 +184,7 @@ mod tests {
             thinking_share: 0.4,
             tested: 12,
             hopeless: None,
+            spreads: Vec::new(),
         };
         let promises = [0.005, 0.01, 0.05].map(promise).to_vec();
         let all = Calibration {
@@ -195,7 +198,7 @@ mod tests {
         let error = |risk, head| all.promise(risk, head).unwrap_err().to_string();
         assert!(error(0.001, "h").contains("only at 0.005, 0.01, 0.05"));
         assert!(error(0.01, "g").contains("another head (x, h)"));
-        let other = text.replace("\"version\":2", "\"version\":7");
+        let other = text.replace("\"version\":3", "\"version\":7");
         let error = Calibration::parse(&other, Path::new("c.json")).unwrap_err().to_string();
         assert!(error.contains("version 7"), "{error}");
         assert!(Calibration::parse("{", Path::new("c.json")).is_err());

@@ -6,6 +6,7 @@ use specexit_model::hash::sha256_hex;
 
 use super::choice::{Choice, Outcomes, Part, TESTING, choose};
 use super::demand::Demand;
+use super::drift::spreads;
 use super::file::{GivenUp, Promise};
 use super::grid::{grid, hopeless_grid};
 use crate::error::Result;
@@ -72,6 +73,7 @@ pub fn calibrate(
             thinking_share,
             tested,
             hopeless: None,
+            spreads: Vec::new(),
         };
         if let (Some(policy), Some(risk)) = (&mut promise.policy, hopeless) {
             let demand = Demand { risk, ..demand };
@@ -81,6 +83,11 @@ pub fn calibrate(
             let both = vec![policy.clone()];
             let rows = table.outcomes(&both)?;
             promise.thinking_share = along(table, &[both], &rows).share(0, &part.test);
+        }
+        if let Some(policy) = &promise.policy {
+            let rows = table.outcomes(std::slice::from_ref(policy))?;
+            promise.spreads =
+                rows.first().map_or(Vec::new(), |of| spreads(&table.signals_until(of)));
         }
         promises.push(promise);
     }

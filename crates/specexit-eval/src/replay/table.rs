@@ -108,11 +108,15 @@ impl Table {
     /// The signals at all cuts of all recordings, as the head says them.
     #[must_use]
     pub fn signals_at_cuts(&self) -> Vec<Signals> {
-        let at = |row: &Row| -> Vec<Signals> {
-            let cuts = row.recording.closed.iter();
-            cuts.filter_map(|closed| row.signals.get(closed.at.checked_sub(1)?).copied()).collect()
-        };
-        self.rows.iter().flat_map(at).collect()
+        self.rows.iter().flat_map(|row| row.at_cuts(usize::MAX)).collect()
+    }
+
+    /// The same up to where the thoughts end under `outcomes`, one for each recording.
+    #[must_use]
+    pub fn signals_until(&self, outcomes: &[Outcome]) -> Vec<Signals> {
+        let of = self.rows.iter().zip(outcomes);
+        of.flat_map(|(row, outcome)| row.at_cuts(outcome.cut.map_or(usize::MAX, |cut| cut + 1)))
+            .collect()
     }
 
     /// What each of `policies` makes of each recording: `[policies][recordings]`.
@@ -179,6 +183,12 @@ impl Table {
 }
 
 impl Row {
+    /// The signals at the first `count` cuts.
+    fn at_cuts(&self, count: usize) -> impl Iterator<Item = Signals> {
+        let cuts = self.recording.closed.iter().take(count);
+        cuts.filter_map(|closed| self.signals.get(closed.at.checked_sub(1)?).copied())
+    }
+
     /// The cuts with the smoothed signals that `policy` decides on, as the thought itself finds them.
     fn places(&self, policy: &Policy) -> Vec<Place> {
         let mut smoothers = Smoothers::new(policy.smoothing);
