@@ -28,6 +28,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Label(args) => commands::label(high::Label::new(args)?),
         Command::Train(args) => commands::train(high::Train::new(args)?),
         Command::Report(args) => commands::report(&args),
+        Command::Serve(args) => commands::serve(high::Serve::new(args)?),
         Command::Compare(args) => commands::compare(high::Compare::new(args)?),
         Command::Eval(args) => commands::eval(high::Eval::new(args)?),
         Command::Calibrate(args) => commands::calibrate(high::Calibrate::new(args)?),

@@ -13,6 +13,7 @@ mod pretrain;
 mod problems;
 mod recorded;
 mod report;
+mod serve;
 mod train;
 
 pub(crate) use bench::bench;
@@ -27,4 +28,5 @@ pub(crate) use label::label;
 pub(crate) use pretrain::pretrain;
 pub(crate) use problems::problems;
 pub(crate) use report::report;
+pub(crate) use serve::serve;
 pub(crate) use train::train;

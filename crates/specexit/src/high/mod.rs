@@ -16,6 +16,7 @@ mod model;
 mod pretrain;
 mod problems;
 mod prompt;
+mod serve;
 mod train;
 
 pub(crate) use bench::Bench;
@@ -29,8 +30,9 @@ pub(crate) use generate::Generate;
 pub(crate) use judging::Judging;
 pub(crate) use label::Label;
 
-pub(crate) use model::{HeadChoice, ModelChoice, engine, source};
+pub(crate) use model::{HeadChoice, ModelChoice, engine, engine_with, source};
 pub(crate) use pretrain::Pretrain;
 pub(crate) use problems::Problems;
 pub(crate) use prompt::PromptStyle;
+pub(crate) use serve::Serve;
 pub(crate) use train::Train;

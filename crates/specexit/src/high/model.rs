@@ -277,8 +277,16 @@ pub(crate) fn engine(
     head: Option<&HeadChoice>,
     max_batch: usize,
 ) -> anyhow::Result<Engine> {
+    engine_with(model, head, EngineOptions { max_batch, ..EngineOptions::default() })
+}
+
+/// The same under other limits.
+pub(crate) fn engine_with(
+    model: &Model,
+    head: Option<&HeadChoice>,
+    options: EngineOptions,
+) -> anyhow::Result<Engine> {
     let head = head.map(|head| head.load(model)).transpose()?.map(Arc::new);
     let (target, tokenizer) = (Arc::clone(&model.target), Arc::clone(&model.tokenizer));
-    let options = EngineOptions { max_batch, ..EngineOptions::default() };
     Ok(Engine::new(target, tokenizer, head, options)?)
 }

@@ -12,6 +12,7 @@ mod label;
 mod pretrain;
 mod problems;
 mod report;
+mod serve;
 mod shared;
 mod train;
 
@@ -32,6 +33,7 @@ pub(crate) use label::Label;
 pub(crate) use pretrain::Pretrain;
 pub(crate) use problems::Problems;
 pub(crate) use report::Report;
+pub(crate) use serve::Serve;
 pub(crate) use shared::{
     BudgetArgs, EndpointArgs, ExitArgs, HeadArgs, JudgingArgs, ModelArgs, PromptArgs, SamplingArgs,
 };
@@ -61,6 +63,7 @@ pub(crate) enum Command {
     Label(Label),
     Train(Train),
     Report(Report),
+    Serve(Serve),
     Compare(Compare),
     Eval(Eval),
     Calibrate(Calibrate),

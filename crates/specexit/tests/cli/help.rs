@@ -3,13 +3,14 @@
 use crate::run::{failure, stdout};
 
 /// All commands; the empty one is the program itself.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "",
     "generate",
     "collect",
     "label",
     "train",
     "report",
+    "serve",
     "compare",
     "eval",
     "calibrate",
@@ -38,7 +39,7 @@ fn version() {
 fn wrong_usage_is_one_sentence() {
     for (args, sentence) in [
         (&[][..], "no command is given; see `specexit --help`"),
-        (&["serve"], "unrecognized subcommand 'serve'; see `--help`"),
+        (&["swim"], "unrecognized subcommand 'swim'; see `--help`"),
         (
             &["generate", "Hi"],
             "the following required arguments were not provided: --model <MODEL>; see `--help`",

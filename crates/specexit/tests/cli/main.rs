@@ -17,3 +17,4 @@ mod kill;
 mod kill_train;
 mod loop_on_a_tiny_model;
 mod run;
+mod serve;
