@@ -15,7 +15,7 @@ const ROWS: [usize; 13] = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64];
 /// Positions that these attend to.
 const BEFORE: usize = 16;
 /// Repetitions at most, and the time after which there are no more of them.
-const REPETITIONS: usize = 5;
+const REPETITIONS: usize = 25;
 const ENOUGH: Duration = Duration::from_millis(15);
 /// Counts that are measured however long it takes, and the time after which no more are.
 const LEAST_COUNTS: usize = 6;
@@ -79,8 +79,9 @@ fn measure_draft(head: &DraftHead, max_batch: usize) -> Result<Vec<(usize, f64)>
     })
 }
 
-/// Seconds that `once` takes for each of `counts`, in their order: medians, and none below the one before it,
-/// since more work never takes less time but by chance. The last counts are left out where time runs short.
+/// Seconds that `once` takes for each of `counts`, in their order: the shortest of several times, since other
+/// work on the machine only ever adds to them, and none below the one before it, since more work never takes
+/// less time but by chance. The last counts are left out where time runs short.
 fn measure(
     mut counts: impl Iterator<Item = usize>,
     mut once: impl FnMut(usize) -> Result<()>,
@@ -95,14 +96,16 @@ fn measure(
             // What is done once only, such as reading weights from the disk, is not timed.
             once(count)?;
         }
-        let (mut times, started) = (Vec::with_capacity(REPETITIONS), Instant::now());
-        while times.is_empty() || (times.len() < REPETITIONS && started.elapsed() < ENOUGH) {
+        let (mut shortest, started) = (f64::INFINITY, Instant::now());
+        for repetition in 0..REPETITIONS {
+            if repetition > 0 && started.elapsed() >= ENOUGH {
+                break;
+            }
             let start = Instant::now();
             once(count)?;
-            times.push(start.elapsed().as_secs_f64());
+            shortest = shortest.min(start.elapsed().as_secs_f64());
         }
-        times.sort_by(f64::total_cmp);
-        least = least.max(times[times.len() / 2]);
+        least = least.max(shortest);
         measured.push((count, least));
     }
     Ok(measured)
