@@ -37,7 +37,7 @@ pub use grading::Judge;
 pub use llama_bench::{LlamaBench, VsLlamaCpp};
 pub use machine::{Machine, today};
 pub use makespan::{Makespan, makespans};
-pub use method::{METHOD_SYNTAX, MethodSpec, check_methods, room};
+pub use method::{METHOD_SYNTAX, MethodSpec, adaptive, check_methods, room};
 pub use page::{EvalPage, EvalPageOptions, write_eval_page};
 pub use probing::{Probing, Rule, Trial};
 pub use record::Record;

@@ -15,10 +15,13 @@ use crate::probing::Rule;
 /// What a specification may look like, for help and errors.
 pub const METHOD_SYNTAX: &str = "plain, eagle3 or specexit, then for specexit a profile \
     (default, paper, angelslim) and for each any of confidence=X, progress=X, remaining=X, \
-    smoothing=S, min=N (specexit), k=N (drafted tokens) and budget=N (all), each after a colon; \
+    smoothing=S, min=N (specexit), k=N (drafted tokens; k=auto: as many as pay) and budget=N (all), each after a colon; \
     budget:N is plain:budget=N, nothinking closes every thought before it begins, random:P ends it at \
     each boundary with probability P; deer:P, dynasor:N and eat:V try answers at boundaries (each then \
     :eagle3 for a thought that is drafted)";
+
+/// Drafted tokens a round at most, where as many are drafted as pay.
+const MOST_DRAFTED: usize = 8;
 
 /// One method: its name and the request it makes of every question.
 #[derive(Clone)]
@@ -104,6 +107,10 @@ impl MethodSpec {
             let profile = part.parse::<Profile>().ok().filter(|_| place == 0);
             match (part.split_once('='), profile, &mut policy) {
                 (None, Some(profile), Some(policy)) => *policy = profile.policy(),
+                (Some(("k", "auto")), ..) if request.method.drafts() => {
+                    request.adaptive = true;
+                    request.draft_tokens = MOST_DRAFTED;
+                }
                 (Some(("k", n)), ..) if request.method.drafts() => {
                     request.draft_tokens = n
                         .parse()
@@ -141,6 +148,7 @@ impl MethodSpec {
             "boundaries": self.rule.map(|_| &self.boundaries),
             "policy": r.policy,
             "draft_tokens": r.method.drafts().then_some(r.draft_tokens),
+            "adaptive": r.adaptive,
             "thinking_budget": r.thinking_budget,
             "closing_text": r.closing_text,
             "max_new_tokens": r.max_new_tokens,
@@ -180,6 +188,12 @@ fn set(policy: &mut Policy, key: &str, value: &str) -> std::result::Result<(), S
         _ => return Err(format!("`{key}` is no setting; expected {METHOD_SYNTAX}")),
     }
     Ok(())
+}
+
+/// Whether a method drafts as many tokens as pay, for which the engine must know what drafting costs.
+#[must_use]
+pub fn adaptive(methods: &[MethodSpec]) -> bool {
+    methods.iter().any(|method| method.request.adaptive)
 }
 
 /// Sequences that an engine needs room for: a trial runs beside its thought.

@@ -2,7 +2,7 @@
 
 use specexit_engine::Engine;
 use specexit_eval::{
-    CompareOptions, Judge, Named, Subject, Task, compare as compare_methods, room, table,
+    CompareOptions, Judge, Named, Subject, Task, adaptive, compare as compare_methods, room, table,
 };
 use specexit_model::Model;
 use specexit_train::Question;
@@ -13,6 +13,9 @@ use crate::output::{print, print_json, reporter};
 pub(crate) fn compare(args: high::Compare) -> anyhow::Result<()> {
     let model = args.model.load()?;
     let mut engine = engine(&model, args.head.as_ref(), room(&args.methods))?;
+    if adaptive(&args.methods) {
+        engine.measure_depth_costs()?;
+    }
     let tasks = tasks(&model, &engine, &args.style, &args.judging, &args.questions)?;
     let tasks = repeated(&tasks, args.repeats);
     let head = args.head.as_ref().map(named_head).transpose()?;

@@ -10,8 +10,8 @@ use specexit_eval::page::{
 };
 use specexit_eval::replay::{RecordOptions, Recording, Table};
 use specexit_eval::{
-    CompareOptions, Evaluation, Makespan, Measured, Subject, Task, compare, frontier, makespans,
-    room, table, write_eval_page, write_texts,
+    CompareOptions, Evaluation, Makespan, Measured, Subject, Task, adaptive, compare, frontier,
+    makespans, room, table, write_eval_page, write_texts,
 };
 use specexit_model::head_file::write_atomically;
 
@@ -26,6 +26,9 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     let together = together.chain(args.record.is_some().then_some(args.batch));
     let batch = together.max().unwrap_or(1);
     let mut engine = engine(&model, args.head.as_ref(), batch)?;
+    if adaptive(&args.methods) {
+        engine.measure_depth_costs()?;
+    }
     let head = args.head.as_ref().map(named_head).transpose()?;
     let calibration = args.head.as_ref().and_then(HeadChoice::calibration).transpose()?;
     let mut found: BTreeMap<String, Measured> = BTreeMap::new();

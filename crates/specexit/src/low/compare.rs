@@ -11,7 +11,7 @@ use super::{BudgetArgs, ExitArgs, HeadArgs, JudgingArgs, ModelArgs, PromptArgs, 
 #[command(after_help = "\
 Methods take turns on every question, one sequence at a time. A method is plain, eagle3 or specexit,
 then settings, each after a colon: a profile (specexit:paper), confidence=X, progress=X,
-remaining=X, smoothing=KIND/N, min=N, k=N (drafted tokens), budget=N. budget:N is plain:budget=N;
+remaining=X, smoothing=KIND/N, min=N, k=N (drafted tokens; k=auto drafts as many as pay), budget=N. budget:N is plain:budget=N;
 nothinking closes every thought before it begins; random:P ends it at each boundary with probability P.
 deer:P, dynasor:N and eat:V try answers at boundaries, and end the thought at a probability above P, N
 equal answers in a row, or a variance of the entropy below V; :eagle3 behind them drafts the thought.
