@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use specexit_engine::{Phase, Request, TokenId, phase_of_prompt};
 use specexit_model::{ModelText, RenderOptions};
@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) api_key: Option<String>,
     /// Tokens generated where a request names no limit.
     pub(crate) max_tokens: usize,
+    /// How long the body of a request may take to come.
+    pub(crate) body_timeout: Duration,
     /// Questions that the page offers.
     pub(crate) examples: Vec<String>,
     /// When the server began, in seconds since 1970; part of all ids.

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
@@ -52,28 +51,36 @@ pub(crate) fn router(app: Arc<App>, max_body_bytes: usize) -> Router {
         .with_state(app)
 }
 
-async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response> {
-    let plan = planned(&app, body, |app, body| app.chat(&Chat::parse(body)?)).await?;
+async fn chat(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
+    let plan = planned(&app, request, |app, body| app.chat(&Chat::parse(body)?)).await?;
     answer(app, plan, Form::Chat).await
 }
 
-async fn completion(State(app): State<Arc<App>>, body: Body) -> Result<Response> {
-    let plan = planned(&app, body, |app, body| app.completion(&Completion::parse(body)?)).await?;
+async fn completion(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
+    let plan =
+        planned(&app, request, |app, body| app.completion(&Completion::parse(body)?)).await?;
     answer(app, plan, Form::Completion).await
 }
-
-type Body = std::result::Result<Bytes, BytesRejection>;
 
 /// Reading a long prompt takes a while, so it is done where it holds up nobody.
 async fn planned(
     app: &Arc<App>,
-    body: Body,
+    request: Request,
     plan: impl FnOnce(&App, &[u8]) -> Result<Plan> + Send + 'static,
 ) -> Result<Plan> {
-    let body = body.map_err(|rejection| {
-        app.metrics.reject("body");
-        ApiError::new(rejection.status(), rejection.body_text())
-    })?;
+    let body = tokio::time::timeout(app.body_timeout, Bytes::from_request(request, app)).await;
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(rejection)) => {
+            app.metrics.reject("body");
+            return Err(ApiError::new(rejection.status(), rejection.body_text()));
+        }
+        Err(_) => {
+            app.metrics.reject("timeout");
+            let message = "the body of the request did not come in time";
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
+        }
+    };
     let app = Arc::clone(app);
     let planned = tokio::task::spawn_blocking(move || plan(&app, &body)).await;
     planned.map_err(|_| ApiError::failed("reading the request failed"))?

@@ -41,8 +41,8 @@ pub struct ServeOptions {
     pub max_body_bytes: usize,
     /// Connections at a time; further ones wait to be accepted.
     pub max_connections: usize,
-    /// How long a client may take for the head of a request.
-    pub header_timeout: Duration,
+    /// How long a client may take for the head of a request, and again for its body.
+    pub read_timeout: Duration,
     /// How long answers may go on once the server is told to end.
     pub drain: Duration,
     /// Bytes of keys and values that running answers may need together, for metrics; the engine holds to it.
@@ -61,7 +61,7 @@ impl Default for ServeOptions {
             max_tokens: 4096,
             max_body_bytes: 1 << 20,
             max_connections: 256,
-            header_timeout: Duration::from_secs(15),
+            read_timeout: Duration::from_secs(15),
             drain: Duration::from_secs(30),
             kv_bytes: None,
             examples: Vec::new(),
@@ -156,6 +156,7 @@ impl Server {
             metrics,
             api_key: options.api_key.clone(),
             max_tokens: options.max_tokens,
+            body_timeout: options.read_timeout,
             examples: options.examples.clone(),
             began: App::now(),
             next: std::sync::atomic::AtomicU64::new(0),
@@ -182,7 +183,7 @@ impl Server {
         let service = TowerToHyperService::new(router(Arc::clone(&app), options.max_body_bytes));
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(options.header_timeout)
+            .header_read_timeout(options.read_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD);
         let graceful = GracefulShutdown::new();

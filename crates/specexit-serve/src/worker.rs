@@ -257,10 +257,10 @@ impl Worker {
         running.send(Update::Done(Box::new(done)));
     }
 
-    /// A step failed: what the engine was working on is lost, and said to be.
+    /// A step failed: what the engine was working on is lost, and said to be; what waits goes on.
     fn fail(&mut self, error: &EngineError) {
-        for (id, running) in std::mem::take(&mut self.running) {
-            let _ = self.engine.cancel(id);
+        let engine = &self.engine;
+        for (_, running) in self.running.extract_if(|id, _| !engine.holds(*id)) {
             running.send(Update::Failed(error.to_string()));
         }
     }

@@ -126,13 +126,15 @@ fn bodies_heads_and_connections_are_bounded() {
     let options = ServeOptions {
         max_body_bytes: 10_000,
         max_connections: 3,
-        header_timeout: Duration::from_millis(300),
+        read_timeout: Duration::from_millis(300),
         ..ServeOptions::default()
     };
     let served = served_with(EngineOptions::default(), options);
     assert_eq!(served.chat(&"x".repeat(20_000), json!({})).status, 413);
     let many: String = (0..200).map(|i| format!("X-{i}: y\r\n")).collect();
     assert_eq!(Exchange::new(served.address, "GET", "/health", &many, b"").head().0, 431);
+    let head = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 90\r\n\r\n{\"prompt\"";
+    assert_eq!(Exchange::raw(served.address, head).head().0, 408);
     // Who never finishes a request gives its place up; until then others wait.
     let slow: Vec<Exchange> = (0..3)
         .map(|_| Exchange::raw(served.address, b"GET /health HTTP/1.1\r\nHost: t\r\n"))

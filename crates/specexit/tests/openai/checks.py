@@ -72,7 +72,7 @@ check("usage adds up", usage.total_tokens == usage.prompt_tokens + usage.complet
 reasoning = usage.completion_tokens_details.reasoning_tokens
 check("thinking is counted", 0 < reasoning < usage.completion_tokens, usage)
 told = whole.model_extra["specexit"]
-check("the exit is told", told["exit"]["reason"] == "signals" and told["tau"] > 1, told)
+check("the exit is told", told["exit"]["reason"] == "signals" and told["tau"] >= 1, told)
 
 stream = ask(stream=True, stream_options={"include_usage": True})
 thought, answer, finish, streamed, told = joined(stream)
