@@ -183,10 +183,11 @@ impl App {
         let mode = self.exits.mode(control)?;
         let policy = self.exits.policy(control, mode)?;
         let thinking_budget = budget.tokens(max_new_tokens);
+        let loops = control.loops.unwrap_or(self.exits.loops);
         if control.closing_text.is_some()
             && policy.is_none()
             && thinking_budget.is_none()
-            && control.loops.is_none()
+            && loops.is_none()
         {
             let message =
                 "closing_text does not apply: nothing in this request can close a thought";
@@ -206,7 +207,7 @@ impl App {
             sampling: common.sampling,
             policy,
             thinking_budget,
-            loops: control.loops,
+            loops,
             closing_text: control.closing_text.clone().or_else(|| self.exits.closing_text.clone()),
             record_logprobs: logprobs.is_some(),
             top_logprobs: logprobs.unwrap_or(0),

@@ -19,6 +19,10 @@ pub struct Exits {
     pub calibration: Option<Calibration>,
     /// Identity of the head's weights.
     pub head_hash: String,
+    /// Loops that end the thoughts of requests that say nothing else.
+    pub loops: Option<Loops>,
+    /// Stalls that end them, where signals may.
+    pub stall: Option<Stall>,
     /// Sentence before a forced end of the thought.
     pub closing_text: Option<String>,
     /// Drafted tokens per round at most.
@@ -38,8 +42,10 @@ pub(crate) struct Control {
     pub(crate) progress: Option<Option<f32>>,
     pub(crate) remaining: Option<Option<f32>>,
     pub(crate) min_thinking_tokens: Option<usize>,
-    pub(crate) stall: Option<Stall>,
-    pub(crate) loops: Option<Loops>,
+    /// `None` inside is off.
+    pub(crate) stall: Option<Option<Stall>>,
+    /// `None` inside is off.
+    pub(crate) loops: Option<Option<Loops>>,
     pub(crate) closing_text: Option<String>,
     pub(crate) draft_tokens: Option<usize>,
     pub(crate) trace: bool,
@@ -91,7 +97,7 @@ impl Exits {
         }
         policy.min_thinking_tokens =
             control.min_thinking_tokens.unwrap_or(policy.min_thinking_tokens);
-        policy.stall = control.stall.or(policy.stall);
+        policy.stall = control.stall.unwrap_or(policy.stall.or(self.stall));
         policy.validate().map_err(|e| ApiError::field("specexit", e.to_string()))?;
         Ok(Some(policy))
     }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use specexit_exit::{Loops, Profile, Stall};
 
@@ -94,8 +95,8 @@ impl Control {
             let message = "a threshold is about confidence, progress or remaining";
             return Err(ApiError::field(format!("thresholds.{name}"), message));
         }
-        let loops: Option<Loops> = fields.take("loops")?;
-        let stall: Option<Stall> = fields.take("stall")?;
+        let loops = switched::<Loops>(fields, "loops")?;
+        let stall = switched::<Stall>(fields, "stall")?;
         let off = fields.take_if("mode", |mode| mode == "off");
         Ok(Self {
             off,
@@ -113,6 +114,14 @@ impl Control {
             trace: fields.take("trace")?.unwrap_or(false),
         })
     }
+}
+
+/// A rule, or `off`.
+fn switched<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<Option<T>>> {
+    if fields.take_if(name, |value| value == "off") {
+        return Ok(Some(None));
+    }
+    Ok(fields.take(name)?.map(Some))
 }
 
 fn word<T: FromStr<Err: std::fmt::Display>>(fields: &mut Fields, name: &str) -> Result<Option<T>> {
@@ -151,6 +160,7 @@ mod tests {
         assert_eq!((control.min_thinking_tokens, control.draft_tokens), (Some(7), Some(3)));
         assert!(control.trace && control.loops.is_some() && control.stall.is_some());
         assert!(read(json!({"mode": "off"})).unwrap().off);
+        assert_eq!(read(json!({"loops": "off"})).unwrap().loops, Some(None));
         assert_eq!(read(json!({})).unwrap(), Control::default());
     }
 

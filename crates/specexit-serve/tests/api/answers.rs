@@ -286,3 +286,27 @@ fn what_cannot_be_is_said_with_its_field() {
     assert_eq!(get(served.address, "/v1/completions").status, 405);
     served.wait("specexit_running_sequences", 0.0);
 }
+
+#[test]
+fn thoughts_that_loop_end_where_that_is_asked_for() {
+    let served = served();
+    let mut looped = 0;
+    for i in 0..20 {
+        let ask = |loops: Value| {
+            let more = json!({"max_tokens": 400, "specexit": {"mode": "off", "loops": loops}});
+            served.complete(&format!("{i}<think>"), more).json()
+        };
+        let (rule, none) = (ask(json!({"cycle": 32, "repeats": 3})), ask("off".into()));
+        assert_ne!(none["specexit"]["exit"]["reason"], "loop");
+        if rule["specexit"]["exit"]["reason"] == "loop" {
+            looped += 1;
+            let (text, whole) = (&rule["choices"][0]["text"], &none["choices"][0]["text"]);
+            let thought = text.as_str().unwrap().split("</think>").next().unwrap();
+            // Until then it is what it would have been.
+            let known = thought.trim_end_matches('\u{fffd}');
+            assert!(whole.as_str().unwrap().starts_with(known), "{known:?} in {whole}");
+        }
+    }
+    assert!(looped > 3, "{looped} of 20 loop");
+    assert_eq!(served.metric("specexit_exits_total{reason=\"loop\"}"), f64::from(looped));
+}

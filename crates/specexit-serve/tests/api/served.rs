@@ -47,6 +47,8 @@ pub(crate) fn served_with(engine: EngineOptions, options: ServeOptions) -> Serve
             policy: Profile::Default.policy(),
             calibration: None,
             head_hash: String::new(),
+            loops: None,
+            stall: None,
             closing_text: None,
             draft_tokens: 4,
         };

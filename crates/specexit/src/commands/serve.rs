@@ -27,6 +27,8 @@ pub(crate) fn serve(args: high::Serve) -> anyhow::Result<()> {
         policy: args.policy,
         calibration: calibration.filter(|calibration| calibration.model.hash == model.hash),
         head_hash: args.head.as_ref().map(HeadChoice::hash).transpose()?.unwrap_or_default(),
+        loops: args.loops,
+        stall: args.stall,
         closing_text: args.closing_text,
         draft_tokens: args.draft_tokens,
     };

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use specexit_engine::{EngineOptions, Method, Policy};
+use specexit_exit::{Loops, Stall};
 use specexit_serve::ServeOptions;
 
 use super::method::{method, policy};
@@ -25,6 +26,8 @@ pub(crate) struct Serve {
     pub(crate) mode: Method,
     /// When signals end thoughts, where requests say nothing else.
     pub(crate) policy: Policy,
+    pub(crate) loops: Option<Loops>,
+    pub(crate) stall: Option<Stall>,
     pub(crate) closing_text: Option<String>,
     pub(crate) draft_tokens: usize,
     pub(crate) engine: EngineOptions,
@@ -68,6 +71,9 @@ impl Serve {
         {
             return usage(format!("{flag} does not apply to mode {mode}"));
         }
+        if mode != Method::SpecExit && args.stall.is_some() {
+            return usage(format!("--stall does not apply to mode {mode}"));
+        }
         if head.is_none() && args.draft_tokens.is_some() {
             return usage("--draft-tokens needs a draft head; name one with --head");
         }
@@ -95,6 +101,8 @@ impl Serve {
             policy: policy(&args.exit, head.as_ref())?,
             model,
             head,
+            loops: args.loops,
+            stall: args.stall,
             closing_text: args.closing_text,
             draft_tokens: args.draft_tokens.unwrap_or(DRAFT_TOKENS),
             engine,

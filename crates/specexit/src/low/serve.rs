@@ -1,9 +1,11 @@
 //! Flags of `serve`.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use clap::Args;
 use specexit_engine::Method;
+use specexit_exit::{Loops, Stall};
 
 use super::{ExitArgs, HeadArgs, ModelArgs};
 
@@ -39,6 +41,12 @@ pub(crate) struct Serve {
     /// Drafted tokens per round at most; how many it is follows what is accepted and what it costs
     #[arg(long, value_name = "K")]
     pub(crate) draft_tokens: Option<usize>,
+    /// End thoughts that repeat up to CYCLE tokens so many times in a row, whatever the mode, e.g. 64:4
+    #[arg(long, value_name = "CYCLE:REPEATS", value_parser = loops)]
+    pub(crate) loops: Option<Loops>,
+    /// End thoughts whose progress has not risen by GAIN for so many tokens, e.g. 400:0.02; mode specexit
+    #[arg(long, value_name = "TOKENS:GAIN", value_parser = stall)]
+    pub(crate) stall: Option<Stall>,
     /// Sentence written before the end-of-thinking token when a thought is closed early
     #[arg(long, value_name = "TEXT")]
     pub(crate) closing_text: Option<String>,
@@ -53,6 +61,25 @@ pub(crate) struct Serve {
     pub(crate) head: HeadArgs,
     #[command(flatten)]
     pub(crate) exit: ExitArgs,
+}
+
+fn loops(text: &str) -> Result<Loops, String> {
+    let (cycle, repeats) = pair(text, "64:4")?;
+    let loops = Loops { cycle, repeats };
+    loops.validate().map_err(|e| e.to_string())?;
+    Ok(loops)
+}
+
+fn stall(text: &str) -> Result<Stall, String> {
+    let (tokens, gain) = pair(text, "400:0.02")?;
+    let stall = Stall { tokens, gain };
+    stall.validate().map_err(|e| e.to_string())?;
+    Ok(stall)
+}
+
+fn pair<A: FromStr, B: FromStr>(text: &str, example: &str) -> Result<(A, B), String> {
+    let both = text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    both.ok_or_else(|| format!("expected two numbers like {example}"))
 }
 
 /// What the server may use.

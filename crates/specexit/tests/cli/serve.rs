@@ -87,6 +87,12 @@ fn what_cannot_be_served_is_one_sentence() {
         (&["--kv-gb", "0"], "--kv-gb is 0"),
         (&["--kv-gb", "nan"], "--kv-gb is NaN"),
         (&["--api-key", ""], "the API key is empty"),
+        (&["--stall", "9"], "invalid value '9' for '--stall <TOKENS:GAIN>': expected two numbers"),
+        (
+            &["--loops", "0:3"],
+            "invalid value '0:3' for '--loops <CYCLE:REPEATS>': the longest cycle",
+        ),
+        (&["--mode", "eagle3", "--stall", "9:0.1"], "--stall does not apply to mode eagle3"),
         (&["--mode", "plain", "--confidence", "0.5"], "--confidence does not apply to mode plain"),
     ] {
         let (code, sentence) = serve(flags);
