@@ -68,6 +68,31 @@ fn interpolate(points: &[(usize, f64)], at: usize) -> f64 {
     }
 }
 
+/// What each sequence costs a step beside rows and drafts: its own keys and values are read, however many rows
+/// it has. The costs by rows know nothing of this, as they are measured on one short sequence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Elsewhere(f64);
+
+/// Weight of one step in the average.
+const STEP_WEIGHT: f64 = 0.05;
+
+impl Elsewhere {
+    /// Takes a step of `sequences` that all committed, whose target read `rows` rows in all, that drafted
+    /// `depths` and took so many seconds.
+    pub(crate) fn saw(&mut self, costs: &DepthCosts, rows: usize, depths: &[usize], seconds: f64) {
+        let deepest = depths.iter().copied().max().unwrap_or(0);
+        let drafting = |depth: usize| depths.iter().filter(|d| **d >= depth).count();
+        let drafted: f64 = (1..=deepest).map(|depth| costs.draft_s(drafting(depth))).sum();
+        let rest = (seconds - costs.target_s(rows) - drafted).max(0.0);
+        self.0 += STEP_WEIGHT * (rest / depths.len().max(1) as f64 - self.0);
+    }
+
+    /// Seconds of a step of so many sequences.
+    pub(crate) fn of(self, sequences: usize) -> f64 {
+        self.0 * sequences as f64
+    }
+}
+
 /// How often a sequence's drafts are accepted of late.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acceptance(f64);
@@ -115,7 +140,13 @@ impl Chain {
 /// `rows` are those of the target's forward without drafts. The next draft always goes to the chain that gains
 /// most by it; of all the ways from the fewest drafts to the most, the best is taken, since a forward's cost may
 /// rise at one row and not at the next.
-pub(crate) fn depths(costs: &DepthCosts, rows: usize, chains: &[Chain]) -> Vec<usize> {
+/// `elsewhere` are the seconds of a step that do not depend on what is drafted.
+pub(crate) fn depths(
+    costs: &DepthCosts,
+    rows: usize,
+    elsewhere: f64,
+    chains: &[Chain],
+) -> Vec<usize> {
     let mut depths: Vec<usize> = chains.iter().map(|chain| chain.least).collect();
     let deepest = chains.iter().map(|chain| chain.most).max().unwrap_or(0);
     let drafting = |depth: usize, depths: &[usize]| depths.iter().filter(|d| **d >= depth).count();
@@ -128,7 +159,7 @@ pub(crate) fn depths(costs: &DepthCosts, rows: usize, chains: &[Chain]) -> Vec<u
         .sum();
     let rate = |tokens: f64, rows: usize, steps: &[usize]| {
         let drafted: f64 = steps.iter().map(|&sequences| costs.draft_s(sequences)).sum();
-        tokens / (costs.target_s(rows.max(1)) + drafted)
+        tokens / (costs.target_s(rows.max(1)) + drafted + elsewhere)
     };
     let mut best = (rate(tokens, rows, &steps), depths.clone());
     loop {
@@ -176,18 +207,18 @@ mod tests {
     #[test]
     fn dear_rows_draft_nothing_and_cheap_ones_all() {
         let dear = costs(&[(1, 1.0), (2, 2.0)], 0.01);
-        assert_eq!(depths(&dear, 2, &[chain(0.9, 8); 2]), [0, 0]);
+        assert_eq!(depths(&dear, 2, 0.0, &[chain(0.9, 8); 2]), [0, 0]);
         let cheap = costs(&[(1, 1.0), (64, 1.01)], 1e-4);
-        assert_eq!(depths(&cheap, 2, &[chain(0.9, 8), chain(0.8, 5)]), [8, 5]);
+        assert_eq!(depths(&cheap, 2, 0.0, &[chain(0.9, 8), chain(0.8, 5)]), [8, 5]);
         // A dear head forbids what cheap rows allow.
-        assert_eq!(depths(&costs(&[(1, 1.0), (64, 1.01)], 2.0), 1, &[chain(0.9, 8)]), [0]);
-        assert!(depths(&cheap, 3, &[]).is_empty());
+        assert_eq!(depths(&costs(&[(1, 1.0), (64, 1.01)], 2.0), 1, 0.0, &[chain(0.9, 8)]), [0]);
+        assert!(depths(&cheap, 3, 0.0, &[]).is_empty());
     }
 
     #[test]
     fn a_sequence_that_is_often_wrong_drafts_less() {
         let table = costs(&[(1, 1.0), (64, 4.0)], 0.02);
-        let found = depths(&table, 3, &[chain(0.9, 16), chain(0.3, 16), chain(0.6, 16)]);
+        let found = depths(&table, 3, 0.0, &[chain(0.9, 16), chain(0.3, 16), chain(0.6, 16)]);
         assert!(found[0] > found[2] && found[2] > found[1], "{found:?}");
     }
 
@@ -195,15 +226,15 @@ mod tests {
     fn a_dear_row_is_passed_for_cheap_ones_behind_it() {
         // The second row costs as much as the next seven, which are free.
         let table = costs(&[(1, 1.0), (2, 1.9), (8, 1.9), (9, 9.0)], 1e-6);
-        assert_eq!(depths(&table, 1, &[chain(0.8, 12)]), [7]);
+        assert_eq!(depths(&table, 1, 0.0, &[chain(0.8, 12)]), [7]);
     }
 
     #[test]
     fn what_must_be_drafted_is_and_others_share_its_steps() {
         let table = costs(&[(1, 1.0), (64, 1.6)], 0.5);
-        let alone = depths(&table, 1, &[chain(0.7, 4)]);
+        let alone = depths(&table, 1, 0.0, &[chain(0.7, 4)]);
         let fixed = Chain { least: 4, ..chain(0.7, 4) };
-        let beside = depths(&table, 2, &[chain(0.7, 4), fixed]);
+        let beside = depths(&table, 2, 0.0, &[chain(0.7, 4), fixed]);
         assert_eq!(beside[1], 4);
         assert!(beside[0] >= alone[0], "{beside:?} {alone:?}");
     }
@@ -217,7 +248,11 @@ mod tests {
                 tokens / (table.target_s(1 + k) + k as f64 * 0.08)
             };
             let best = (0..=12).max_by(|a, b| rate(*a).total_cmp(&rate(*b)));
-            assert_eq!(Some(depths(&table, 1, &[chain(acceptance, 12)])[0]), best, "{acceptance}");
+            assert_eq!(
+                Some(depths(&table, 1, 0.0, &[chain(acceptance, 12)])[0]),
+                best,
+                "{acceptance}"
+            );
         }
     }
 
@@ -243,5 +278,22 @@ mod tests {
             bad.saw(0, 0);
         }
         assert!((bad.rate() - PRIOR).abs() < 0.05);
+    }
+
+    #[test]
+    fn what_sequences_cost_by_themselves_makes_drafting_pay() {
+        let table = costs(&[(1, 1.0), (2, 2.0), (64, 64.0)], 0.5);
+        let chains = [chain(0.8, 8); 4];
+        assert_eq!(depths(&table, 4, 0.0, &chains), [0; 4]);
+        let mut elsewhere = Elsewhere::default();
+        for _ in 0..200 {
+            elsewhere.saw(&table, 4, &[0; 4], 4.0 + 4.0 * 3.0);
+        }
+        assert!((elsewhere.of(4) - 12.0).abs() < 0.01, "{elsewhere:?}");
+        assert!(depths(&table, 4, elsewhere.of(4), &chains).iter().all(|depth| *depth >= 2));
+        // What drafting itself takes is none of it.
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.saw(&table, 12, &[2; 4], 12.0 + 2.0 * table.draft_s(4));
+        assert_eq!(elsewhere.of(4), 0.0);
     }
 }

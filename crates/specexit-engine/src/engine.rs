@@ -7,11 +7,12 @@ mod rounds;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use specexit_exit::{BoundaryRules, Markers, Thought, Vocabulary};
 use specexit_model::{DraftHead, PREFILL_CHUNK, Target, Tokenizer, Workspace};
 
-use crate::depth::DepthCosts;
+use crate::depth::{DepthCosts, Elsewhere};
 use crate::draft::DraftBuffers;
 use crate::error::{EngineError, Result};
 use crate::request::{Event, Finish, Output, Request, RequestId};
@@ -67,6 +68,7 @@ pub struct Engine {
     workspace: Workspace,
     drafting: DraftBuffers,
     depth_costs: Option<DepthCosts>,
+    elsewhere: Elsewhere,
     probs: Vec<f32>,
 }
 
@@ -114,6 +116,7 @@ impl Engine {
             workspace: Workspace::default(),
             drafting: DraftBuffers::default(),
             depth_costs: None,
+            elsewhere: Elsewhere::default(),
             probs: Vec::new(),
         })
     }
@@ -229,9 +232,16 @@ impl Engine {
     }
 
     fn work(&mut self) -> Result<Vec<Event>> {
+        let started = Instant::now();
         let rows = self.schedule()?;
+        let depths = self.drafted();
         let places = self.forward(&rows)?;
-        self.commit(&rows, &places)
+        let events = self.commit(&rows, &places)?;
+        if let (Some(depths), Some(costs)) = (depths, &self.depth_costs) {
+            let rows = places.last().map_or(0, |place| place.rows.end);
+            self.elsewhere.saw(costs, rows, &depths, started.elapsed().as_secs_f64());
+        }
+        Ok(events)
     }
 
     /// Serves one request to its end, beside whatever else is running.

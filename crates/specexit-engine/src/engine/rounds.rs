@@ -71,12 +71,21 @@ impl Engine {
             // Others are being read: they add rows and commit nothing.
             let committing = || running().enumerate().filter(|(_, sequence)| sequence.at_root());
             let chains: Vec<Chain> = committing().map(|(_, sequence)| chain(sequence)).collect();
-            let chosen = depths(costs, unread.min(self.options.max_rows), &chains);
+            let elsewhere = self.elsewhere.of(self.running.len());
+            let rows = unread.min(self.options.max_rows);
+            let chosen = depths(costs, rows, elsewhere, &chains);
             for ((index, _), depth) in committing().zip(chosen) {
                 rooms[index] = depth;
             }
         }
         rooms
+    }
+
+    /// What each sequence has drafted for this step, where all of them stand at a root.
+    pub(super) fn drafted(&self) -> Option<Vec<usize>> {
+        let at_root = |sequence: &Sequence| sequence.at_root().then_some(sequence.drafted.len());
+        let drafted = || self.running.iter().map(at_root).collect();
+        if self.depth_costs.is_some() && !self.running.is_empty() { drafted() } else { None }
     }
 
     /// Keeps the caches over prompts that have just been read, for others that come before these requests end.
