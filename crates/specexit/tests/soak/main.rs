@@ -40,6 +40,8 @@ fn serving() -> Serving {
             "40",
             "--max-connections",
             "80",
+            "--prefix-gb",
+            "0.05",
         ])
         .stdout(Stdio::piped())
         .spawn()
