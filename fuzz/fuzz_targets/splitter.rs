@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use specexit_exit::{Markers, Phase};
-use specexit_serve::text::{Part, Splitter, Stops};
+use specexit_exit::text::{Part, Splitter, Stops};
 
 fuzz_target!(|data: (u8, Vec<String>, Vec<u8>, Vec<u8>)| {
     let (phase, stops, text, cuts) = data;

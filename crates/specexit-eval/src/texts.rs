@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use specexit_engine::TokenId;
+use specexit_exit::text::Utf8;
 use specexit_model::Model;
 use specexit_model::head_file::write_atomically;
 use specexit_train::{PROGRAM, Question};
@@ -72,32 +73,13 @@ pub fn write_texts(
 
 /// What each of `ids` adds to the text; `bytes` are those of every token by its id.
 fn pieces(bytes: &[Vec<u8>], ids: &[TokenId]) -> Vec<String> {
-    let mut open: Vec<u8> = Vec::new();
-    let mut pieces: Vec<String> = Vec::with_capacity(ids.len());
-    for &id in ids {
-        open.extend_from_slice(bytes.get(id as usize).map_or(&[][..], Vec::as_slice));
-        // What may yet become a character waits for the next token.
-        let whole = open.len() - unfinished(&open);
-        let rest = open.split_off(whole);
-        pieces.push(String::from_utf8_lossy(&open).into_owned());
-        open = rest;
-    }
+    let mut utf8 = Utf8::default();
+    let read = |&id: &TokenId| utf8.push(bytes.get(id as usize).map_or(&[][..], Vec::as_slice));
+    let mut pieces: Vec<String> = ids.iter().map(read).collect();
     if let Some(last) = pieces.last_mut() {
-        last.push_str(&String::from_utf8_lossy(&open));
+        last.push_str(&utf8.finish());
     }
     pieces
-}
-
-/// How many bytes at the end begin a character that is not whole.
-fn unfinished(bytes: &[u8]) -> usize {
-    match bytes.utf8_chunks().last() {
-        // A broken chunk at the very end is unfinished where more bytes could make it whole.
-        Some(chunk) => match std::str::from_utf8(chunk.invalid()) {
-            Err(e) if e.error_len().is_none() => chunk.invalid().len(),
-            _ => 0,
-        },
-        None => 0,
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod signals;
 mod smoothing;
 mod span;
 mod stall;
+pub mod text;
 pub mod thought;
 mod thresholds;
 mod vocabulary;

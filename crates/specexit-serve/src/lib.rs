@@ -18,7 +18,6 @@ mod reply;
 mod routes;
 mod server;
 mod stream;
-pub mod text;
 mod whole;
 mod worker;
 

@@ -6,7 +6,7 @@ use specexit_engine::{Phase, TokenId};
 use specexit_exit::Markers;
 use specexit_model::Tokenizer;
 
-use crate::text::{Part, Segment, Splitter, Stops, Utf8};
+use specexit_exit::text::{Part, Segment, Splitter, Stops, Utf8};
 
 /// What the bytes of tokens are, for all answers.
 pub(crate) struct Spelling {
@@ -77,7 +77,7 @@ impl Reader {
     /// Takes the next token.
     pub(crate) fn push(&mut self, token: TokenId) -> Read {
         self.tokens += 1;
-        let part = self.splitter.part();
+        let part = answered(self.splitter.part());
         let bytes = self.spelling.shown(token);
         let segments = self.splitter.push(bytes);
         let text = self.utf8.push(bytes);
@@ -103,10 +103,11 @@ impl Reader {
     /// Ends the answer where a stop string stands in it; those inside the thought count for nothing.
     fn watch(&mut self, segments: Vec<Segment>) -> Vec<Segment> {
         let mut passed = Vec::with_capacity(segments.len());
-        for segment in segments {
+        for mut segment in segments {
             if self.stopped {
                 break;
             }
+            segment.part = answered(segment.part);
             if segment.part == Part::Answer {
                 let (text, stopped) = self.stops.push(&segment.text);
                 self.stopped = stopped;
@@ -120,4 +121,9 @@ impl Reader {
         passed.retain(|segment| !segment.text.is_empty());
         passed
     }
+}
+
+/// In the answers of the API, what stands before a thought is answer.
+fn answered(part: Part) -> Part {
+    if part == Part::Before { Part::Answer } else { part }
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use specexit_engine::{Exit, Signals};
 
 use crate::reader::Spelling;
-use crate::text::{Part, Segment};
 use crate::worker::{Done, Token};
+use specexit_exit::text::{Part, Segment};
 
 /// What stands for the log probability of a token that was forced, as in OpenAI's documents for what is
 /// too unlikely to say.
@@ -51,7 +51,7 @@ impl Message {
                     }
                     self.open += text.len() - kept.len();
                 }
-                Part::Answer => {
+                Part::Before | Part::Answer => {
                     let behind = self.marked && !self.answer;
                     let text = if behind { text.trim_start_matches('\n') } else { text };
                     self.answer |= !text.is_empty();
@@ -102,7 +102,7 @@ pub(crate) fn trace_tokens(tokens: &[Token]) -> Value {
         let phase = match token.part {
             Part::Thought => "thinking",
             Part::Marker => "marker",
-            Part::Answer => "answer",
+            Part::Before | Part::Answer => "answer",
         };
         json!({"index": token.index, "text": token.text, "phase": phase})
     };

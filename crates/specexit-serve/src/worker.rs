@@ -16,7 +16,7 @@ use crate::drift::Drift;
 use crate::handle::{Shared, Ticket};
 use crate::metrics::Metrics;
 use crate::reader::{Reader, Spelling};
-use crate::text::{Part, Segment};
+use specexit_exit::text::{Part, Segment};
 
 /// One answer to be generated.
 pub(crate) struct Job {

@@ -4,7 +4,6 @@ mod progress;
 mod shaded;
 mod stdout;
 mod stream;
-mod thought;
 
 pub(crate) use progress::reporter;
 pub(crate) use shaded::ShadedThought;

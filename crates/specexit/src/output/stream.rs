@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use specexit_engine::{Engine, Phase, TokenId};
+use specexit_exit::text::{Part, Segment, Splitter};
 use specexit_model::{Model, Tokenizer};
 
 use super::stdout::print;
-use super::thought::{Part, ThoughtSplitter};
 
 /// The text of one output, its parts, and where they are shown.
 pub(crate) struct TokenStream {
@@ -16,7 +16,7 @@ pub(crate) struct TokenStream {
     token_bytes: Vec<Vec<u8>>,
     /// Tokens that write the markers: shown although some vocabularies call them special.
     markers: HashSet<TokenId>,
-    splitter: ThoughtSplitter,
+    splitter: Splitter,
     shown: Shown,
     paint: Paint,
     parts: Parts,
@@ -64,7 +64,7 @@ impl TokenStream {
             tokenizer: Arc::clone(&model.tokenizer),
             token_bytes: model.tokenizer.token_bytes(model.target.config.vocab_size),
             markers: markers.open_ids.iter().chain(&markers.close_ids).copied().collect(),
-            splitter: ThoughtSplitter::new(phase, markers),
+            splitter: Splitter::new(markers, phase),
             shown,
             paint: Paint::default(),
             parts: Parts::default(),
@@ -100,9 +100,9 @@ impl TokenStream {
         Ok(self.parts)
     }
 
-    fn show(&mut self, pieces: Vec<(Part, String)>) -> io::Result<()> {
+    fn show(&mut self, pieces: Vec<Segment>) -> io::Result<()> {
         let mut visible = String::new();
-        for (part, text) in pieces {
+        for Segment { part, text } in pieces {
             let thought = matches!(part, Part::Marker | Part::Thought);
             if self.shown == Shown::Dimmed {
                 visible.push_str(self.paint.switch(thought));

@@ -3,13 +3,13 @@
 /// A decoder that holds back the beginning of a character until the rest is there. What can never become
 /// a character reads as U+FFFD.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Utf8 {
+pub struct Utf8 {
     open: Vec<u8>,
 }
 
 impl Utf8 {
     /// The characters that are whole with these bytes.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
+    pub fn push(&mut self, bytes: &[u8]) -> String {
         self.open.extend_from_slice(bytes);
         let mut text = String::new();
         let mut held = 0;
@@ -28,7 +28,7 @@ impl Utf8 {
     }
 
     /// What is still held: the beginning of a character whose rest never came.
-    pub(crate) fn finish(&mut self) -> String {
+    pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.open)).into_owned()
     }
 }

@@ -1,18 +1,20 @@
 //! Thoughts apart from answers.
 
-use specexit_exit::{Markers, Phase};
-
 use super::utf8::Utf8;
 use super::{begun, find};
+use crate::markers::Markers;
+use crate::span::Phase;
 
 /// What a piece of text belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// What stands before a thought, or an output without one.
+    Before,
     /// The inside of the thinking span.
     Thought,
     /// A marker around it.
     Marker,
-    /// Everything else.
+    /// What follows it.
     Answer,
 }
 
@@ -25,9 +27,8 @@ pub struct Segment {
     pub text: String,
 }
 
-/// Takes bytes in pieces of any size and tells thought from answer by the markers, as the engine does: what
-/// comes before an opening marker is answer, there is one span at most, and what follows its end is answer
-/// whatever it says.
+/// Takes bytes in pieces of any size and tells thought from answer by the markers, as [`crate::Thought`] does:
+/// there is one span at most, and what follows its end is answer whatever it says.
 #[derive(Clone, Debug)]
 pub struct Splitter {
     open: Vec<u8>,
@@ -51,7 +52,8 @@ impl Splitter {
     pub fn part(&self) -> Part {
         match self.phase {
             Phase::Thinking => Part::Thought,
-            Phase::Before | Phase::Answer => Part::Answer,
+            Phase::Before => Part::Before,
+            Phase::Answer => Part::Answer,
         }
     }
 
@@ -143,7 +145,7 @@ mod tests {
         let mark = |s: &Segment| match s.part {
             Part::Thought => format!("[{}]", s.text),
             Part::Marker => "|".repeat(s.text.matches('>').count()),
-            Part::Answer => s.text.clone(),
+            Part::Before | Part::Answer => s.text.clone(),
         };
         split(phase, pieces).iter().map(mark).collect()
     }
@@ -164,6 +166,55 @@ mod tests {
         assert_eq!(text(Phase::Before, &[b"<think></think>"]), "||");
         // A character cut off by the marker.
         assert_eq!(text(thinking, &[b"a\xf0\x9f", b"</think>b"]), "[a\u{fffd}]|b");
+    }
+
+    fn expected(parts: &[(Part, &str)]) -> Vec<Segment> {
+        parts.iter().map(|&(part, text)| Segment { part, text: text.to_owned() }).collect()
+    }
+
+    #[test]
+    fn parts_do_not_depend_on_where_the_bytes_are_cut() {
+        let text = "Ä<think>a < b </thin, naïve 🙂\n\n</think>\n\n日本 <think> stays";
+        let whole = expected(&[
+            (Part::Before, "Ä"),
+            (Part::Marker, "<think>"),
+            (Part::Thought, "a < b </thin, naïve 🙂\n\n"),
+            (Part::Marker, "</think>"),
+            (Part::Answer, "\n\n日本 <think> stays"),
+        ]);
+        for size in 1..text.len() {
+            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            assert_eq!(split(Phase::Before, &pieces), whole, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_may_have_opened_or_closed_the_thought() {
+        let parts = split(Phase::Thinking, &[b"a</thi", b"nk>b"]);
+        let close = (Part::Marker, "</think>");
+        assert_eq!(parts, expected(&[(Part::Thought, "a"), close, (Part::Answer, "b")]));
+        assert_eq!(split(Phase::Answer, &[b"<think>"]), expected(&[(Part::Answer, "<think>")]));
+    }
+
+    #[test]
+    fn what_never_becomes_whole_is_given_out_at_the_end() {
+        assert_eq!(split(Phase::Thinking, &[b"x</thin"]), expected(&[(Part::Thought, "x</thin")]));
+        assert_eq!(
+            split(Phase::Answer, &[b"ok \xe2\x82"]),
+            expected(&[(Part::Answer, "ok \u{fffd}")])
+        );
+        assert_eq!(
+            split(Phase::Answer, &[b"\xff", b"a"]),
+            expected(&[(Part::Answer, "\u{fffd}a")])
+        );
+    }
+
+    #[test]
+    fn certain_text_is_not_held_back() {
+        let mut splitter = splitter(Phase::Thinking);
+        assert_eq!(splitter.push(b"so "), expected(&[(Part::Thought, "so ")]));
+        assert_eq!(splitter.push(b"1 <"), expected(&[(Part::Thought, "1 ")]));
+        assert_eq!(splitter.push(b" 2"), expected(&[(Part::Thought, "< 2")]));
     }
 
     proptest! {

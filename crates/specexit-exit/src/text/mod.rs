@@ -10,7 +10,7 @@ mod utf8;
 
 pub use splitter::{Part, Segment, Splitter};
 pub use stops::Stops;
-pub(crate) use utf8::Utf8;
+pub use utf8::Utf8;
 
 /// The length of the longest end of `bytes` that begins `pattern` without being all of it.
 fn begun(bytes: &[u8], pattern: &[u8]) -> usize {
