@@ -81,8 +81,7 @@ impl Elsewhere {
     /// `depths` and took so many seconds.
     pub(crate) fn saw(&mut self, costs: &DepthCosts, rows: usize, depths: &[usize], seconds: f64) {
         let deepest = depths.iter().copied().max().unwrap_or(0);
-        let drafting = |depth: usize| depths.iter().filter(|d| **d >= depth).count();
-        let drafted: f64 = (1..=deepest).map(|depth| costs.draft_s(drafting(depth))).sum();
+        let drafted: f64 = (1..=deepest).map(|depth| costs.draft_s(drafting(depths, depth))).sum();
         let rest = (seconds - costs.target_s(rows) - drafted).max(0.0);
         self.0 += STEP_WEIGHT * (rest / depths.len().max(1) as f64 - self.0);
     }
@@ -135,6 +134,11 @@ impl Chain {
     }
 }
 
+/// How many sequences draft as deep as `depth`.
+fn drafting(depths: &[usize], depth: usize) -> usize {
+    depths.iter().filter(|d| **d >= depth).count()
+}
+
 /// How many tokens to draft for each chain, so that the most tokens a second are to be expected.
 ///
 /// `rows` are those of the target's forward without drafts. The next draft always goes to the chain that gains
@@ -149,9 +153,8 @@ pub(crate) fn depths(
 ) -> Vec<usize> {
     let mut depths: Vec<usize> = chains.iter().map(|chain| chain.least).collect();
     let deepest = chains.iter().map(|chain| chain.most).max().unwrap_or(0);
-    let drafting = |depth: usize, depths: &[usize]| depths.iter().filter(|d| **d >= depth).count();
     // Sequences that draft at each depth share one step of the head.
-    let mut steps: Vec<usize> = (1..=deepest).map(|depth| drafting(depth, &depths)).collect();
+    let mut steps: Vec<usize> = (1..=deepest).map(|depth| drafting(&depths, depth)).collect();
     let mut rows = rows + depths.iter().sum::<usize>();
     let mut tokens: f64 = chains
         .iter()

@@ -20,7 +20,7 @@ use crate::reuse::PrefixStore;
 use crate::sequence::Sequence;
 
 /// Drafted tokens per round that make sense; a longer chain is refused.
-const MAX_DRAFT_TOKENS: usize = 32;
+pub const MAX_DRAFT_TOKENS: usize = 32;
 
 /// Limits of an engine.
 #[derive(Clone, Debug)]
@@ -165,6 +165,11 @@ impl Engine {
     /// Bytes of keys and values that the running requests may come to need together.
     pub fn kv_reserved(&self) -> usize {
         self.running.iter().map(|sequence| sequence.kv_need).sum()
+    }
+
+    /// What [`EngineOptions::kv_bytes`] allows.
+    pub fn kv_limit(&self) -> Option<usize> {
+        self.options.kv_bytes
     }
 
     /// Bytes of keys and values that are kept for requests to come.

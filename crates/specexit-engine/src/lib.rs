@@ -21,8 +21,9 @@ mod signals;
 mod verify;
 
 pub use depth::DepthCosts;
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, MAX_DRAFT_TOKENS};
 pub use error::{EngineError, Result};
+pub use logprobs::MAX_TOP_LOGPROBS;
 pub use prefix::Prefix;
 pub use prompt::phase_of_prompt;
 pub use request::{Event, Finish, Method, Output, Request, RequestId};

@@ -5,7 +5,7 @@ use specexit_exit::TokenId;
 use crate::request::Request;
 
 /// Likeliest tokens that a request may ask for.
-pub(crate) const MAX_TOP_LOGPROBS: usize = 20;
+pub const MAX_TOP_LOGPROBS: usize = 20;
 
 /// One generated token's log probability, and those of the likeliest tokens in its place.
 #[derive(Clone, Debug)]

@@ -152,12 +152,8 @@ impl Measured {
     fn numbers(&self) -> BTreeMap<String, Numbers> {
         let numbers = |s: &Summary| {
             let own = self.makespans.iter().filter(|m| m.method == s.method);
-            let makespans = own.map(|m| Together {
-                concurrency: m.concurrency,
-                seconds: m.seconds,
-                tokens_per_s: m.tokens_per_s,
-            });
-            (s.method.clone(), Numbers { makespans: makespans.collect(), ..Numbers::from(s) })
+            let makespans = own.map(|m| m.time).collect();
+            (s.method.clone(), Numbers { makespans, ..Numbers::from(s) })
         };
         self.comparison.methods.iter().map(numbers).collect()
     }

@@ -10,6 +10,7 @@ use specexit_train::jsonl::Appender;
 
 use crate::compare::{Subject, Task, settings, warm_up};
 use crate::error::{EvalError, Result};
+use crate::evaluation::Together;
 use crate::method::MethodSpec;
 
 /// The value of `format` in the header of a file of makespans.
@@ -22,12 +23,9 @@ const VERSION: u32 = 1;
 pub struct Makespan {
     /// The method.
     pub method: String,
-    /// Questions answered at a time.
-    pub concurrency: usize,
-    /// From the first request to the last answer.
-    pub seconds: f64,
-    /// Generated tokens per second of that.
-    pub tokens_per_s: f64,
+    /// Its time.
+    #[serde(flatten)]
+    pub time: Together,
 }
 
 /// Answers all `tasks` by each of `methods`, so many at a time as each of `concurrencies` says, and keeps the
@@ -64,7 +62,7 @@ pub fn makespans(
     for (&concurrency, &method) in
         concurrencies.iter().flat_map(|n| methods.iter().map(move |m| (n, m)))
     {
-        let same = |m: &Makespan| m.concurrency == concurrency && m.method == method.name;
+        let same = |m: &Makespan| m.time.concurrency == concurrency && m.method == method.name;
         if found.iter().any(same) {
             continue;
         }
@@ -76,9 +74,9 @@ pub fn makespans(
             warm = true;
         }
         let (seconds, tokens) = all(engine, tasks, method, concurrency)?;
-        let method = method.name.clone();
-        let makespan =
-            Makespan { method, concurrency, seconds, tokens_per_s: tokens as f64 / seconds };
+        let tokens_per_s = tokens as f64 / seconds;
+        let time = Together { concurrency, seconds, tokens_per_s };
+        let makespan = Makespan { method: method.name.clone(), time };
         file.append(&makespan)?;
         found.push(makespan);
         progress.advance(found.len() as u64, "");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use specexit_engine::{Phase, Request, TokenId, phase_of_prompt};
+use specexit_engine::{Method, Phase, Request, TokenId, phase_of_prompt};
 use specexit_model::{ModelText, RenderOptions};
 
 use crate::api::{Budget, Chat, Common, Completion, Prompt};
@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) api_key: Option<String>,
     /// Tokens generated where a request names no limit.
     pub(crate) max_tokens: usize,
+    /// Signals are compared with the calibration's.
+    pub(crate) tells_drift: bool,
     /// How long the body of a request may take to come.
     pub(crate) body_timeout: Duration,
     /// Questions that the page offers.
@@ -211,8 +213,8 @@ impl App {
             closing_text: control.closing_text.clone().or_else(|| self.exits.closing_text.clone()),
             record_logprobs: logprobs.is_some(),
             top_logprobs: logprobs.unwrap_or(0),
-            record_signals: self.exits.modes.contains(&specexit_engine::Method::SpecExit)
-                && (control.trace || mode == specexit_engine::Method::SpecExit),
+            record_signals: self.exits.modes.contains(&Method::SpecExit)
+                && (control.trace || self.tells_drift),
             ..Request::new(prompt, max_new_tokens)
         };
         let job = |choice: usize| {

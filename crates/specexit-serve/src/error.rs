@@ -59,9 +59,6 @@ impl ApiError {
             EngineError::TooLarge { .. } => ("max_tokens", Some("request_too_large")),
             EngineError::NoHead { .. } | EngineError::NoProbe => ("specexit.mode", None),
             EngineError::Setting(_) => ("specexit", None),
-            EngineError::BadRequest { what } if what.starts_with("draft_tokens") => {
-                ("specexit.draft_tokens", None)
-            }
             EngineError::BadRequest { .. } => ("", None),
             _ => return Self::failed(error.to_string()),
         };

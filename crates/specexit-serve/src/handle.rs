@@ -1,6 +1,6 @@
 //! The way from a request to the engine and back.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,8 +19,6 @@ const LONGEST_WAIT: f64 = 60.0;
 
 /// What worker and handlers both see.
 pub(crate) struct Shared {
-    /// Requests that wait inside the engine.
-    pub(crate) waiting: AtomicUsize,
     /// New requests are refused.
     pub(crate) draining: AtomicBool,
     /// The worker still serves.
@@ -32,7 +30,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            waiting: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             alive: AtomicBool::new(true),
             seconds: Mutex::new(0.0),

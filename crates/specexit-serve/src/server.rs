@@ -45,8 +45,6 @@ pub struct ServeOptions {
     pub read_timeout: Duration,
     /// How long answers may go on once the server is told to end.
     pub drain: Duration,
-    /// Bytes of keys and values that running answers may need together, for metrics; the engine holds to it.
-    pub kv_bytes: Option<usize>,
     /// Questions that the page offers.
     pub examples: Vec<String>,
 }
@@ -63,7 +61,6 @@ impl Default for ServeOptions {
             max_connections: 256,
             read_timeout: Duration::from_secs(15),
             drain: Duration::from_secs(30),
-            kv_bytes: None,
             examples: Vec::new(),
         }
     }
@@ -125,20 +122,22 @@ impl Server {
         let metrics = Arc::new(Metrics::new(&About {
             model: &options.name,
             head: &options.head,
-            kv_limit: options.kv_bytes,
+            kv_limit: engine.kv_limit(),
             full_thinking: calibration.map(|c| c.full_thinking_tokens),
         }));
         let spelling = Spelling::new(&model.tokenizer, model.config.vocab_size, engine.markers());
         let shared = Shared::new();
         let (commands, receiver) = channel();
         let handle = Handle::new(commands, engine.max_batch(), options.queue, Arc::clone(&shared));
+        let drift = Drift::of(&exits);
+        let tells_drift = drift.is_some();
         let worker = Worker::new(
             engine,
             receiver,
             Arc::clone(&spelling),
             Arc::clone(&metrics),
             Arc::clone(&shared),
-            Drift::of(&exits),
+            drift,
         );
         let worker = std::thread::Builder::new()
             .name("engine".to_owned())
@@ -156,6 +155,7 @@ impl Server {
             metrics,
             api_key: options.api_key.clone(),
             max_tokens: options.max_tokens,
+            tells_drift,
             body_timeout: options.read_timeout,
             examples: options.examples.clone(),
             began: App::now(),

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
@@ -132,7 +131,7 @@ impl Worker {
                 Ok(events) => events.into_iter().for_each(|event| self.tell(event)),
                 Err(error) => self.fail(&error),
             }
-            self.measure();
+            self.metrics.engine(&self.engine);
         }
     }
 
@@ -140,7 +139,6 @@ impl Worker {
     fn receive(&mut self) -> bool {
         loop {
             let command = if self.engine.is_idle() {
-                self.measure();
                 match self.commands.recv() {
                     Ok(command) => command,
                     Err(_) => return false,
@@ -164,6 +162,7 @@ impl Worker {
                 Command::Cancel(ticket) => {
                     if self.cancel(ticket) {
                         self.metrics.cancelled.inc();
+                        self.metrics.engine(&self.engine);
                     }
                 }
             }
@@ -263,12 +262,6 @@ impl Worker {
         for (_, running) in self.running.extract_if(|id, _| !engine.holds(*id)) {
             running.send(Update::Failed(error.to_string()));
         }
-    }
-
-    fn measure(&self) {
-        let engine = &self.engine;
-        self.metrics.engine(engine);
-        self.shared.waiting.store(engine.waiting(), Ordering::Relaxed);
     }
 }
 

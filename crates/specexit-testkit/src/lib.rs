@@ -3,6 +3,7 @@
 //! Nothing here is trained. A random model is still a deterministic function of its tokens, which is all
 //! that tests of speculation, exits and file formats need.
 
+mod browser;
 mod markup;
 mod server;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use specexit_model::head_file::{HeadConfig, HeadFile, HeadTensor};
 use specexit_model::probe::{PROBE_DRAFT, PROBE_DRAFT_BIAS, PROBE_ROWS};
 
+pub use browser::browser;
 pub use markup::{markup_problem, plotted_points, table_rows};
 pub use server::{Fault, Habits, MockServer, SERVED, Script};
 

@@ -75,17 +75,16 @@ pub fn calibrate(
             hopeless: None,
             spreads: Vec::new(),
         };
-        if let (Some(policy), Some(risk)) = (&mut promise.policy, hopeless) {
-            let demand = Demand { risk, ..demand };
-            let (rule, promised) = give_up(table, policy, &part, demand)?;
-            policy.hopeless = rule;
-            promise.hopeless = Some(promised);
-            let both = vec![policy.clone()];
-            let rows = table.outcomes(&both)?;
-            promise.thinking_share = along(table, &[both], &rows).share(0, &part.test);
-        }
-        if let Some(policy) = &promise.policy {
-            let rows = table.outcomes(std::slice::from_ref(policy))?;
+        if let Some(policy) = &mut promise.policy {
+            if let Some(risk) = hopeless {
+                let demand = Demand { risk, ..demand };
+                let (rule, promised) = give_up(table, policy, &part, demand)?;
+                policy.hopeless = rule;
+                promise.hopeless = Some(promised);
+            }
+            let alone = vec![policy.clone()];
+            let rows = table.outcomes(&alone)?;
+            promise.thinking_share = along(table, &[alone], &rows).share(0, &part.test);
             promise.spreads =
                 rows.first().map_or(Vec::new(), |of| spreads(&table.signals_until(of)));
         }

@@ -1,15 +1,13 @@
 //! `/v1/chat/completions`: the request.
 
 use serde_json::{Map, Value, json};
+use specexit_engine::MAX_TOP_LOGPROBS;
 
 use super::control::Budget;
 use super::fields::Fields;
 use super::sampling::Common;
 use crate::error::{ApiError, Result};
 use crate::exits::Control;
-
-/// Alternatives of a token at most.
-const MOST_ALTERNATIVES: usize = 20;
 
 /// A conversation to go on with.
 #[derive(Clone, Debug)]
@@ -75,8 +73,8 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>> {
     let asked = fields.take("logprobs")?.unwrap_or(false);
     let top: Option<usize> = fields.take("top_logprobs")?;
     match top {
-        Some(top) if top > MOST_ALTERNATIVES => {
-            let message = format!("top_logprobs is {top}; {MOST_ALTERNATIVES} are possible");
+        Some(top) if top > MAX_TOP_LOGPROBS => {
+            let message = format!("top_logprobs is {top}; {MAX_TOP_LOGPROBS} are possible");
             Err(ApiError::field("top_logprobs", message))
         }
         Some(top) if top > 0 && !asked => {

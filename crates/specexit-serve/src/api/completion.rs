@@ -1,16 +1,13 @@
 //! `/v1/completions`: the request.
 
 use serde_json::{Value, json};
-use specexit_engine::TokenId;
+use specexit_engine::{MAX_TOP_LOGPROBS, TokenId};
 
 use super::control::Budget;
 use super::fields::Fields;
 use super::sampling::Common;
 use crate::error::{ApiError, Result};
 use crate::exits::Control;
-
-/// Alternatives of a token at most.
-const MOST_ALTERNATIVES: usize = 20;
 
 /// What is gone on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +42,8 @@ impl Completion {
         fields.neutral("echo", &[json!(false)])?;
         fields.neutral("suffix", &[json!("")])?;
         let logprobs: Option<usize> = fields.take("logprobs")?;
-        if let Some(top) = logprobs.filter(|top| *top > MOST_ALTERNATIVES) {
-            let message = format!("logprobs is {top}; {MOST_ALTERNATIVES} are possible");
+        if let Some(top) = logprobs.filter(|top| *top > MAX_TOP_LOGPROBS) {
+            let message = format!("logprobs is {top}; {MAX_TOP_LOGPROBS} are possible");
             return Err(ApiError::field("logprobs", message));
         }
         let completion = Self {

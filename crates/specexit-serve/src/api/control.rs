@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use specexit_engine::MAX_DRAFT_TOKENS;
 use specexit_exit::{Loops, Profile, Stall};
 
 use super::fields::Fields;
@@ -95,6 +96,13 @@ impl Control {
             let message = "a threshold is about confidence, progress or remaining";
             return Err(ApiError::field(format!("thresholds.{name}"), message));
         }
+        let draft_tokens: Option<usize> = fields.take("draft_tokens")?;
+        if let Some(bad) = draft_tokens.filter(|k| !(1..=MAX_DRAFT_TOKENS).contains(k)) {
+            let message = format!(
+                "draft_tokens is {bad}; a round drafts between 1 and {MAX_DRAFT_TOKENS} tokens"
+            );
+            return Err(ApiError::field("draft_tokens", message));
+        }
         let loops = switched::<Loops>(fields, "loops")?;
         let stall = switched::<Stall>(fields, "stall")?;
         let off = fields.take_if("mode", |mode| mode == "off");
@@ -110,7 +118,7 @@ impl Control {
             stall,
             loops,
             closing_text: fields.take("closing_text")?,
-            draft_tokens: fields.take("draft_tokens")?,
+            draft_tokens,
             trace: fields.take("trace")?.unwrap_or(false),
         })
     }

@@ -98,11 +98,14 @@ fn sampling(fields: &mut Fields, seed: u64) -> Result<Sampling> {
         min_p: fields.take("min_p")?.unwrap_or(0.0),
         seed,
     };
-    sampling.validate().map_err(|error| {
-        let message = error.to_string();
-        let name = message.split(' ').next().unwrap_or_default().to_owned();
-        ApiError::field(name, message)
-    })?;
+    let alone = Sampling::greedy();
+    for (name, of) in [
+        ("temperature", Sampling { temperature: sampling.temperature, ..alone }),
+        ("top_p", Sampling { top_p: sampling.top_p, ..alone }),
+        ("min_p", Sampling { min_p: sampling.min_p, ..alone }),
+    ] {
+        of.validate().map_err(|error| ApiError::field(name, error.to_string()))?;
+    }
     Ok(sampling)
 }
 

@@ -74,8 +74,7 @@ fn a_full_queue_says_when_to_come_back() {
 fn keys_and_values_bound_what_runs() {
     let limit = 4 << 20;
     let engine = EngineOptions { kv_bytes: Some(limit), ..EngineOptions::default() };
-    let served =
-        served_with(engine, ServeOptions { kv_bytes: Some(limit), ..ServeOptions::default() });
+    let served = served_with(engine, ServeOptions::default());
     assert_eq!(served.metric("specexit_kv_limit_bytes"), limit as f64);
     seen(|| {
         let exchanges: Vec<Exchange> = (0..2).map(|_| begun(&served)).collect();

@@ -2,30 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use specexit_testkit::browser;
 use tempfile::TempDir;
-
-/// Names of browsers that speak the protocol.
-const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
 /// Longest wait for one answer of the browser: a cold start on a busy machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The browser that `SPECEXIT_BROWSER` names, or the first Chromium or Chrome on the path.
-fn browser() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("SPECEXIT_BROWSER") {
-        return Some(named.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let places = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    places.into_iter().find(|place| place.is_file())
-}
 
 /// One tab of a headless browser; the browser ends with it.
 pub(crate) struct Browser {

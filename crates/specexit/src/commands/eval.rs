@@ -10,8 +10,8 @@ use specexit_eval::page::{
 };
 use specexit_eval::replay::{RecordOptions, Recording, Table};
 use specexit_eval::{
-    CompareOptions, Evaluation, Makespan, Measured, Subject, Task, adaptive, compare, frontier,
-    makespans, room, table, write_eval_page, write_texts,
+    CompareOptions, Evaluation, Makespan, Measured, Subject, Task, Together, adaptive, compare,
+    frontier, makespans, room, table, write_eval_page, write_texts,
 };
 use specexit_model::head_file::write_atomically;
 
@@ -87,7 +87,7 @@ pub(crate) fn eval(args: high::Eval) -> anyhow::Result<()> {
     for (name, of) in &found {
         print(&format!("{name}\n{}\n", table(&of.comparison)))?;
         for m in &of.makespans {
-            let Makespan { method, concurrency, seconds, tokens_per_s } = m;
+            let Makespan { method, time: Together { concurrency, seconds, tokens_per_s } } = m;
             print(&format!(
                 "{concurrency} at a time: {method} {seconds:.2} s, {tokens_per_s:.0} tokens/s\n"
             ))?;
@@ -115,7 +115,7 @@ fn timed(
     let (out, mut progress) = (folder.join(MAKESPANS_FILE), reporter());
     let (methods, at) = (&args.methods, &args.concurrencies);
     let found = makespans(engine, subject, tasks, methods, at, &out, progress.as_mut())?;
-    let asked = |m: &Makespan| at.contains(&m.concurrency);
+    let asked = |m: &Makespan| at.contains(&m.time.concurrency);
     let found: Vec<Makespan> = found.into_iter().filter(asked).collect();
     let timed = methods.iter().filter(|method| method.rule.is_none()).count();
     if found.len() < timed * at.len() {

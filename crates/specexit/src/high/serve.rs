@@ -92,7 +92,6 @@ impl Serve {
             max_body_bytes: limits.max_body_kb << 10,
             max_connections: limits.max_connections,
             drain: Duration::from_secs(limits.drain),
-            kv_bytes: Some(kv_bytes),
             ..ServeOptions::default()
         };
         Ok(Self {
