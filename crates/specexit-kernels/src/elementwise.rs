@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use crate::linear::round;
 use crate::simd::{LANES, Simd, exp};
 
 /// `y = silu(gate) * up` with `silu(g) = g / (1 + exp(-g))`, for rows `gate|up` of `2 * width`
@@ -45,5 +46,13 @@ pub(crate) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
 pub(crate) fn widen<S: Simd>(_: S, y: &mut [f32], row: &[bf16]) {
     for (y, w) in y.iter_mut().zip(row) {
         *y = f32::from_bits(u32::from(w.to_bits()) << 16);
+    }
+}
+
+/// The values rounded to the nearest bf16.
+#[inline(always)]
+pub(crate) fn narrow<S: Simd>(_: S, y: &mut [bf16], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = bf16::from_bits(round(*x));
     }
 }

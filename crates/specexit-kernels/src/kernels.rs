@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::arena::Buffer;
 use crate::attention::{self, AttentionSequence, AttentionShape};
 use crate::disjoint::Disjoint;
-use crate::elementwise::{add, silu_mul_rows, widen};
+use crate::elementwise::{add, narrow, silu_mul_rows, widen};
 use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::linear::{Output, linear};
 use crate::matrix::Matrix;
@@ -199,6 +199,16 @@ impl Kernels {
         self.with_scratch(|scratch| {
             attention::attention(&self.pool, self.isa, scratch, out, q, q_stride, shape, sequences);
         });
+    }
+
+    /// `y = x`, rounded to the nearest bf16 (ties to even).
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn round(&self, y: &mut [half::bf16], x: &[f32]) {
+        assert_eq!(y.len(), x.len(), "y and x differ in length");
+        dispatch!(self.isa, narrow(y: &mut [half::bf16], x: &[f32]));
     }
 
     /// `y = silu(gate) * up`: `gate_up` `[m, 2 * width]` with rows `gate|up`, `y` `[m, width]`.

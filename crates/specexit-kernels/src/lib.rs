@@ -59,7 +59,7 @@ mod softmax;
 mod train;
 
 pub use arena::Floats;
-pub use attention::{AttentionSequence, AttentionShape};
+pub use attention::{AttentionSequence, AttentionShape, KeysValues};
 pub use half::bf16;
 pub use isa::{Isa, ParseIsaError, Precision};
 pub use kernels::Kernels;

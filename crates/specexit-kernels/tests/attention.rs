@@ -3,14 +3,34 @@
 mod common;
 
 use common::{Numbers, all_kernels, bits};
-use specexit_kernels::{AttentionSequence, AttentionShape, Isa, Kernels, Precision};
+use specexit_kernels::{
+    AttentionSequence, AttentionShape, Isa, Kernels, KeysValues, Precision, bf16,
+};
 
 /// A sequence of a test call: `rows` new rows after `start` cached positions.
 struct Sequence {
     rows: usize,
     start: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    f32: [Vec<f32>; 2],
+    bf16: [Vec<bf16>; 2],
+}
+
+/// In which numbers a call's caches are kept: the same ones, which are bf16 numbers.
+#[derive(Clone, Copy, Debug)]
+enum Stored {
+    F32,
+    Bf16,
+}
+
+const STORED: [Stored; 2] = [Stored::F32, Stored::Bf16];
+
+impl Sequence {
+    fn cache(&self, stored: Stored) -> KeysValues<'_> {
+        match stored {
+            Stored::F32 => KeysValues::F32 { keys: &self.f32[0], values: &self.f32[1] },
+            Stored::Bf16 => KeysValues::Bf16 { keys: &self.bf16[0], values: &self.bf16[1] },
+        }
+    }
 }
 
 /// A call: queries with two unused columns per row, and its sequences in row order.
@@ -36,8 +56,12 @@ impl Call {
         let sequences: Vec<Sequence> = sizes
             .iter()
             .map(|&(rows, start)| {
-                let (keys, values) = (cache(rows, start), cache(rows, start));
-                Sequence { rows, start, keys, values }
+                let bf16 = [0, 1].map(|_| {
+                    let numbers = cache(rows, start);
+                    numbers.into_iter().map(bf16::from_f32).collect::<Vec<_>>()
+                });
+                let f32 = bf16.each_ref().map(|x| x.iter().map(|x| x.to_f32()).collect());
+                Sequence { rows, start, f32, bf16 }
             })
             .collect();
         let m: usize = sequences.iter().map(|s| s.rows).sum();
@@ -53,7 +77,7 @@ impl Call {
         self.width() + PADDING
     }
 
-    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+    fn run(&self, kernels: &Kernels, stored: Stored) -> Vec<f32> {
         let mut row = 0;
         let sequences: Vec<AttentionSequence<'_>> = self
             .sequences
@@ -61,7 +85,7 @@ impl Call {
             .map(|s| {
                 row += s.rows;
                 let rows = row - s.rows..row;
-                AttentionSequence { rows, start: s.start, keys: &s.keys, values: &s.values }
+                AttentionSequence { rows, start: s.start, cache: s.cache(stored) }
             })
             .collect();
         let mut out = vec![f32::NAN; row * self.width()];
@@ -70,16 +94,12 @@ impl Call {
     }
 
     /// Row `row` of sequence `index`, computed in a call of its own.
-    fn run_alone(&self, kernels: &Kernels, index: usize, row: usize) -> Vec<f32> {
+    fn run_alone(&self, kernels: &Kernels, stored: Stored, index: usize, row: usize) -> Vec<f32> {
         let before: usize = self.sequences[..index].iter().map(|s| s.rows).sum();
         let s = &self.sequences[index];
         let q = &self.q[(before + row) * self.stride()..][..self.stride()];
-        let sequence = AttentionSequence {
-            rows: 0..1,
-            start: s.start + row,
-            keys: &s.keys,
-            values: &s.values,
-        };
+        let sequence =
+            AttentionSequence { rows: 0..1, start: s.start + row, cache: s.cache(stored) };
         let mut out = vec![f32::NAN; self.width()];
         kernels.attention(&mut out, q, self.stride(), self.shape, &[sequence]);
         out
@@ -102,8 +122,11 @@ impl Call {
                     };
                     let scores: Vec<f64> = (0..=s.start + row)
                         .map(|j| {
-                            let dot: f64 =
-                                at(&s.keys, j).iter().zip(q).map(|(k, &q)| k * f64::from(q)).sum();
+                            let dot: f64 = at(&s.f32[0], j)
+                                .iter()
+                                .zip(q)
+                                .map(|(k, &q)| k * f64::from(q))
+                                .sum();
                             dot * f64::from(scale)
                         })
                         .collect();
@@ -112,7 +135,7 @@ impl Call {
                     let total: f64 = weights.iter().sum();
                     let mut sums = vec![0.0; head_dim];
                     for (j, weight) in weights.iter().enumerate() {
-                        for (sum, v) in sums.iter_mut().zip(at(&s.values, j)) {
+                        for (sum, v) in sums.iter_mut().zip(at(&s.f32[1], j)) {
                             *sum += weight / total * v;
                         }
                     }
@@ -128,7 +151,11 @@ impl Call {
 /// 256 positions and the blocks of 64 queries, several sequences.
 fn calls() -> Vec<Call> {
     if cfg!(miri) {
-        return vec![Call::new(4, 2, 5, &[(3, 0), (1, 6)]), Call::new(2, 1, 18, &[(1, 17)])];
+        return vec![
+            Call::new(4, 2, 5, &[(3, 0), (1, 6)]),
+            Call::new(2, 1, 18, &[(1, 17)]),
+            Call::new(2, 2, 16, &[(1, 9), (2, 3)]),
+        ];
     }
     vec![
         Call::new(1, 1, 1, &[(1, 0)]),
@@ -138,6 +165,11 @@ fn calls() -> Vec<Call> {
         Call::new(14, 2, 64, &[(9, 510)]),
         Call::new(8, 1, 128, &[(17, 250), (1, 255), (1, 256)]),
         Call::new(3, 1, 80, &[(2, 1023), (33, 100)]),
+        // As many key heads as heads: more and fewer than are taken together, and some left over.
+        Call::new(6, 6, 32, &[(1, 0), (1, 300), (5, 127), (1, 128), (1, 1)]),
+        Call::new(13, 13, 16, &[(1, 130), (2, 3), (1, 255)]),
+        Call::new(4, 4, 64, &[(1, 129), (3, 64), (1, 2)]),
+        Call::new(2, 2, 128, &[(1, 70), (2, 64)]),
     ]
 }
 
@@ -145,8 +177,8 @@ fn calls() -> Vec<Call> {
 fn agrees_with_an_f64_softmax() {
     for call in calls() {
         let expected = call.reference();
-        for kernels in all_kernels(1) {
-            for (i, (y, expected)) in call.run(&kernels).iter().zip(&expected).enumerate() {
+        for (kernels, stored) in all_kernels(1).iter().flat_map(|k| STORED.map(|s| (k, s))) {
+            for (i, (y, expected)) in call.run(kernels, stored).iter().zip(&expected).enumerate() {
                 let error = (f64::from(*y) - expected).abs();
                 assert!(error < 3e-6, "{:?} {kernels:?} element {i}: {y} {expected}", call.shape);
             }
@@ -157,19 +189,21 @@ fn agrees_with_an_f64_softmax() {
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
     for call in calls() {
-        for isa in Isa::available() {
+        for (isa, stored) in Isa::available().into_iter().flat_map(|i| STORED.map(|s| (i, s))) {
             let kernels = Kernels::with_isa(1, Precision::Bf16, isa);
-            let together = call.run(&kernels);
+            let together = call.run(&kernels, stored);
             for threads in 2..=3 {
                 let kernels = Kernels::with_isa(threads, Precision::Bf16, isa);
-                assert_eq!(bits(&call.run(&kernels)), bits(&together), "{threads} threads, {isa}");
+                let found = call.run(&kernels, stored);
+                assert_eq!(bits(&found), bits(&together), "{threads} threads, {isa}, {stored:?}");
             }
             let mut rows = together.chunks_exact(call.width());
             for (index, sequence) in call.sequences.iter().enumerate() {
                 for row in 0..sequence.rows {
-                    let alone = call.run_alone(&kernels, index, row);
+                    let alone = call.run_alone(&kernels, stored, index, row);
                     let among = rows.next().expect("one row of out per row");
-                    assert_eq!(bits(&alone), bits(among), "{isa} {:?} row {row}", call.shape);
+                    let what = format!("{isa} {stored:?} {:?} row {row}", call.shape);
+                    assert_eq!(bits(&alone), bits(among), "{what}");
                 }
             }
         }
@@ -177,13 +211,18 @@ fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
 }
 
 #[test]
-fn avx2_and_avx512_have_the_same_bits() {
+fn avx2_and_avx512_have_the_same_bits_and_so_have_bf16_numbers_in_either_form() {
     for call in calls() {
         let isas = Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar);
-        let results: Vec<Vec<u32>> =
-            isas.map(|isa| bits(&call.run(&Kernels::with_isa(1, Precision::F32, isa)))).collect();
+        let runs = isas.flat_map(|isa| STORED.map(|stored| (isa, stored)));
+        let run = |(isa, stored)| call.run(&Kernels::with_isa(1, Precision::F32, isa), stored);
+        let results: Vec<Vec<u32>> = runs.map(|which| bits(&run(which))).collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
     }
+}
+
+fn f32s<'a>(keys: &'a [f32], values: &'a [f32]) -> KeysValues<'a> {
+    KeysValues::F32 { keys, values }
 }
 
 #[test]
@@ -194,7 +233,7 @@ fn scores_far_apart_neither_overflow_nor_vanish() {
     for kernels in all_kernels(1) {
         for (q, expected) in [(1.0, 599.0), (-1.0, 0.0)] {
             let sequence =
-                AttentionSequence { rows: 0..1, start: 599, keys: &keys, values: &values };
+                AttentionSequence { rows: 0..1, start: 599, cache: f32s(&keys, &values) };
             let mut out = [0.0; 2];
             kernels.attention(&mut out, &[q, 0.0], 2, shape, &[sequence]);
             assert!((out[0] - expected).abs() < 0.1 && (out[1] - 1.0).abs() < 1e-6, "{out:?}");
@@ -206,12 +245,12 @@ fn scores_far_apart_neither_overflow_nor_vanish() {
 fn rows_of_no_sequence_are_left_alone() {
     let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
     let cache = [1.0; 2];
-    let sequence = AttentionSequence { rows: 1..2, start: 0, keys: &cache, values: &cache };
+    let sequence = AttentionSequence { rows: 1..2, start: 0, cache: f32s(&cache, &cache) };
     let mut out = [5.0; 6];
     let kernels = Kernels::new(1, Precision::F32);
     kernels.attention(&mut out, &[1.0; 6], 2, shape, std::slice::from_ref(&sequence));
     assert_eq!(out, [5.0, 5.0, 1.0, 1.0, 5.0, 5.0]);
-    let empty = AttentionSequence { rows: 1..1, start: 0, keys: &[], values: &[] };
+    let empty = AttentionSequence { rows: 1..1, start: 0, cache: f32s(&[], &[]) };
     kernels.attention(&mut out, &[1.0; 6], 2, shape, &[sequence, empty]);
     kernels.attention(&mut [], &[], 2, shape, &[]);
 }
@@ -221,7 +260,7 @@ fn rows_of_no_sequence_are_left_alone() {
 fn overlapping_sequences_panic() {
     let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
     let cache = [1.0; 8];
-    let sequence = |rows| AttentionSequence { rows, start: 0, keys: &cache, values: &cache };
+    let sequence = |rows| AttentionSequence { rows, start: 0, cache: f32s(&cache, &cache) };
     let (q, mut out) = ([1.0; 6], [0.0; 6]);
     let kernels = Kernels::new(1, Precision::F32);
     kernels.attention(&mut out, &q, 2, shape, &[sequence(1..3), sequence(0..2)]);
@@ -232,7 +271,7 @@ fn overlapping_sequences_panic() {
 fn a_cache_that_is_too_short_panics() {
     let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0 };
     let cache = [1.0; 8];
-    let sequence = AttentionSequence { rows: 0..2, start: 3, keys: &cache, values: &cache };
+    let sequence = AttentionSequence { rows: 0..2, start: 3, cache: f32s(&cache, &cache) };
     let kernels = Kernels::new(1, Precision::F32);
     kernels.attention(&mut [0.0; 4], &[1.0; 4], 2, shape, &[sequence]);
 }

@@ -102,7 +102,7 @@ impl Attention {
         for span in spans.iter_mut() {
             for row in span.rows.clone() {
                 let row = &qkv[row * stride..(row + 1) * stride];
-                span.cache.push(layer, &row[q..q + kv], &row[q + kv..]);
+                span.cache.push(kernels, layer, &row[q..q + kv], &row[q + kv..]);
             }
         }
         let sequences: Vec<AttentionSequence<'_>> = spans
@@ -110,8 +110,7 @@ impl Attention {
             .map(|s| AttentionSequence {
                 rows: s.rows.clone(),
                 start: s.cache.len(),
-                keys: s.cache.keys(layer),
-                values: s.cache.values(layer),
+                cache: s.cache.layer(layer),
             })
             .collect();
         let attn = sized(&mut buffers.attn, rows * q);

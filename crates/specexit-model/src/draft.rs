@@ -161,12 +161,12 @@ impl DraftHead {
 
     /// An empty draft cache.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(1, self.midlayer.self_attn.sizes.kv())
+        KvCache::new(1, self.midlayer.self_attn.sizes.kv(), self.kernels.precision())
     }
 
     /// Bytes of draft cache that one position takes.
     pub fn cache_bytes_per_token(&self) -> usize {
-        2 * self.midlayer.self_attn.sizes.kv() * size_of::<f32>()
+        KvCache::bytes_per_token(1, self.midlayer.self_attn.sizes.kv(), self.kernels.precision())
     }
 
     /// `fc` over tapped states `[m, 3 H_t]`: the residual `[m, H]` of the first drafted step.

@@ -147,14 +147,18 @@ impl Target {
 
     /// An empty cache of the right shape.
     pub fn new_cache(&self) -> KvCache {
-        let width = self.config.num_key_value_heads * self.config.head_dim;
-        KvCache::new(self.config.num_hidden_layers, width)
+        KvCache::new(self.config.num_hidden_layers, self.kv_width(), self.kernels.precision())
     }
 
     /// Bytes of key/value cache that one position takes.
     pub fn cache_bytes_per_token(&self) -> usize {
-        let width = self.config.num_key_value_heads * self.config.head_dim;
-        self.config.num_hidden_layers * 2 * width * size_of::<f32>()
+        let (layers, precision) = (self.config.num_hidden_layers, self.kernels.precision());
+        KvCache::bytes_per_token(layers, self.kv_width(), precision)
+    }
+
+    /// Numbers that one position's keys take in one layer.
+    fn kv_width(&self) -> usize {
+        self.config.num_key_value_heads * self.config.head_dim
     }
 
     /// Bytes of bf16 weights that one decoded row reads.

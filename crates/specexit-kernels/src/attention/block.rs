@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::part::Seen;
+use super::row::{self, HeadScores, attend_row};
+use super::stored::{Cache, KeysValues, Stored};
 use super::tile::{Chunk, Group, Scores, TILE, Tile};
 use super::{AttentionSequence, AttentionShape};
 use crate::disjoint::Disjoint;
@@ -149,27 +151,62 @@ fn attend_chunk<S: Simd>(
     out: &Disjoint<'_, f32>,
     start: usize,
 ) {
+    match block.sequence.cache {
+        KeysValues::F32 { keys, values } => {
+            let cache = Cache { keys, values };
+            attend_stored(s, block, cache, chunk, chunks, merge, seen, out, start);
+        }
+        KeysValues::Bf16 { keys, values } => {
+            let cache = Cache { keys, values };
+            attend_stored(s, block, cache, chunk, chunks, merge, seen, out, start);
+        }
+    }
+}
+
+#[inline(always)]
+fn attend_stored<S: Simd, E: Stored>(
+    s: S,
+    block: &Block<'_>,
+    cache: Cache<'_, E>,
+    chunk: usize,
+    chunks: Range<usize>,
+    merge: bool,
+    seen: &mut [Seen],
+    out: &Disjoint<'_, f32>,
+    start: usize,
+) {
     let chunk = Chunk {
         start: chunk * block.chunk(),
         len: block.chunk(),
         is_first: chunk == chunks.start,
         has_next: chunk + 1 < chunks.end,
     };
+    if S::MANY_REGISTERS && row::fits(block) {
+        let mut scores: HeadScores = row::NO_SCORES;
+        attend_row(s, block, cache, chunk, merge, seen, &mut scores, out, start);
+        return;
+    }
     let mut scores: Scores = [[0.0; CHUNK.end]; TILE];
     let width = if S::MANY_REGISTERS { TILE } else { 1 };
     for kv_head in 0..block.shape.kv_heads {
-        let group = &Group { block, kv_head, size: block.shape.heads / block.shape.kv_heads };
+        let size = block.shape.heads / block.shape.kv_heads;
+        let group = &Group { block, cache, kv_head, size };
         for first in (0..group.len()).step_by(width) {
             let end = group.len().min(first + width);
             if group.position(end - 1) < chunk.start {
                 continue;
             }
             let tile = &mut Tile { group, chunk, first, merge, seen, scores: &mut scores };
-            match end - first {
-                1 => tile.attend::<S, 1>(s, out, start),
-                2 => tile.attend::<S, 2>(s, out, start),
-                3 => tile.attend::<S, 3>(s, out, start),
-                _ => tile.attend::<S, 4>(s, out, start),
+            // Known when compiled, so that wide tiles are not even built where registers are few.
+            if S::MANY_REGISTERS {
+                match end - first {
+                    1 => tile.attend::<S, 1>(s, out, start),
+                    2 => tile.attend::<S, 2>(s, out, start),
+                    3 => tile.attend::<S, 3>(s, out, start),
+                    _ => tile.attend::<S, 4>(s, out, start),
+                }
+            } else {
+                tile.attend::<S, 1>(s, out, start);
             }
         }
     }

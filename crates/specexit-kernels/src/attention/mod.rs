@@ -9,6 +9,8 @@
 
 mod block;
 mod part;
+mod row;
+mod stored;
 mod tile;
 
 use std::ops::Range;
@@ -18,6 +20,7 @@ use crate::disjoint::Disjoint;
 use crate::isa::CheckedIsa;
 use crate::pool::Pool;
 use block::{Block, QUERIES, attend, attend_apart, merge};
+pub use stored::KeysValues;
 
 /// Rows of a block, at most; fewer if they have many heads.
 const BLOCK_ROWS: usize = if cfg!(miri) { 2 } else { 32 };
@@ -66,10 +69,8 @@ pub struct AttentionSequence<'a> {
     pub rows: Range<usize>,
     /// Position of the first row.
     pub start: usize,
-    /// Keys `[at least start + rows.len(), kv_heads * head_dim]`, rotated.
-    pub keys: &'a [f32],
-    /// Values, laid out as the keys.
-    pub values: &'a [f32],
+    /// Keys and values of at least `start + rows.len()` positions.
+    pub cache: KeysValues<'a>,
 }
 
 /// What all blocks of a call share.
@@ -193,11 +194,10 @@ fn check(
     assert!(q_stride >= width, "heads exceed the row of q");
     assert_eq!(q.len(), m * q_stride, "q is not [{m}, {q_stride}]");
     for sequence in sequences {
-        let AttentionSequence { rows, start, keys, values } = sequence;
+        let AttentionSequence { rows, start, cache } = sequence;
         assert!(rows.start <= rows.end && rows.end <= m, "rows {rows:?} of {m}");
-        let cache = (start + rows.len()) * shape.kv_width();
-        assert!(keys.len() >= cache, "keys end before position {}", start + rows.len());
-        assert!(values.len() >= cache, "values end before position {}", start + rows.len());
+        let positions = start + rows.len();
+        cache.check(positions * shape.kv_width(), positions);
     }
     // Threads write the rows of different sequences at once.
     let apart = |a: &Range<usize>, b: &Range<usize>| {

@@ -2,6 +2,7 @@
 
 use super::block::{Block, CHUNK};
 use super::part::{Factors, Seen};
+use super::stored::{Cache, Stored};
 use crate::disjoint::Disjoint;
 use crate::simd::{LANES, Lanes, Simd, max_of};
 use crate::softmax::exp_in_place;
@@ -18,13 +19,14 @@ pub(super) type Scores = [[f32; CHUNK.end]; TILE];
 
 /// The queries of a block that read one key head. Query `i` is row `i / size` of the block and head
 /// `i % size` of the group.
-pub(super) struct Group<'a> {
+pub(super) struct Group<'a, E> {
     pub(super) block: &'a Block<'a>,
+    pub(super) cache: Cache<'a, E>,
     pub(super) kv_head: usize,
     pub(super) size: usize,
 }
 
-impl Group<'_> {
+impl<E> Group<'_, E> {
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         self.block.rows.len() * self.size
@@ -50,11 +52,11 @@ impl Group<'_> {
         &q[row * q_stride + head * shape.head_dim..][..shape.head_dim]
     }
 
-    /// What `cache` (keys or values) holds for a position.
+    /// What `numbers` (keys or values) hold for a position.
     #[inline(always)]
-    fn at<'c>(&self, cache: &'c [f32], position: usize) -> &'c [f32] {
+    fn at<'c>(&self, numbers: &'c [E], position: usize) -> &'c [E] {
         let shape = &self.block.shape;
-        &cache[position * shape.kv_width() + self.kv_head * shape.head_dim..][..shape.head_dim]
+        &numbers[position * shape.kv_width() + self.kv_head * shape.head_dim..][..shape.head_dim]
     }
 }
 
@@ -73,37 +75,38 @@ impl Chunk {
     /// Fetches what is needed after columns `column..column + width` of position `j` of the chunk.
     /// The next chunk is fetched in the order in which it lies, though heads read it in strides.
     #[inline(always)]
-    fn fetch<S: Simd>(
+    fn fetch<S: Simd, E>(
         self,
         s: S,
-        group: &Group<'_>,
-        cache: &[f32],
+        group: &Group<'_, E>,
+        numbers: &[E],
         j: usize,
         column: usize,
         width: usize,
     ) {
         let shape = &group.block.shape;
-        let start = cache.as_ptr();
+        let start = numbers.as_ptr();
+        let line = 64 / size_of::<E>();
         if self.has_next {
             let done = (group.kv_head * shape.head_dim + column) * self.len + j * width;
             let next = (self.start + self.len) * shape.kv_width() + done;
-            for line in (0..width).step_by(LANES) {
-                s.prefetch_far(start.wrapping_add(next + line).cast());
+            for at in (0..width).step_by(line) {
+                s.prefetch_far(start.wrapping_add(next + at).cast());
             }
         }
         if self.is_first {
             let later = (self.start + j + AHEAD) * shape.kv_width();
             let later = later + group.kv_head * shape.head_dim + column;
-            for line in (0..width).step_by(LANES) {
-                s.prefetch(start.wrapping_add(later + line).cast());
+            for at in (0..width).step_by(line) {
+                s.prefetch(start.wrapping_add(later + at).cast());
             }
         }
     }
 }
 
 /// Queries of a group from `first` on over one chunk.
-pub(super) struct Tile<'a> {
-    pub(super) group: &'a Group<'a>,
+pub(super) struct Tile<'a, E> {
+    pub(super) group: &'a Group<'a, E>,
     pub(super) chunk: Chunk,
     pub(super) first: usize,
     pub(super) merge: bool,
@@ -111,7 +114,7 @@ pub(super) struct Tile<'a> {
     pub(super) scores: &'a mut Scores,
 }
 
-impl Tile<'_> {
+impl<E: Stored> Tile<'_, E> {
     #[inline(always)]
     pub(super) fn attend<S: Simd, const N: usize>(
         &mut self,
@@ -145,6 +148,9 @@ impl Tile<'_> {
             if left >= 4 * LANES {
                 self.weigh::<S, N, 4>(s, column, 4 * LANES, &counts, &factors, out, start);
                 column += 4 * LANES;
+            } else if left >= 2 * LANES {
+                self.weigh::<S, N, 2>(s, column, 2 * LANES, &counts, &factors, out, start);
+                column += 2 * LANES;
             } else {
                 let width = left.min(LANES);
                 self.weigh::<S, N, 1>(s, column, width, &counts, &factors, out, start);
@@ -157,13 +163,13 @@ impl Tile<'_> {
     #[inline(always)]
     fn score<S: Simd, const N: usize>(&mut self, s: S, count: usize) {
         let Tile { group, chunk, first, .. } = *self;
-        let (keys, shape) = (group.block.sequence.keys, group.block.shape);
+        let (keys, shape) = (group.cache.keys, group.block.shape);
         let mut queries: [&[f32]; N] = [&[]; N];
         for n in 0..N {
             queries[n] = group.query(first + n);
         }
         for j in (0..count).step_by(4) {
-            let mut four: [&[f32]; 4] = [&[]; 4];
+            let mut four: [&[E]; 4] = [&[]; 4];
             for c in 0..4 {
                 // Positions behind the last are computed again and not read.
                 four[c] = group.at(keys, chunk.start + (j + c).min(count - 1));
@@ -193,14 +199,14 @@ impl Tile<'_> {
         start: usize,
     ) {
         let Tile { group, chunk, first, merge, ref scores, .. } = *self;
-        let values = group.block.sequence.values;
+        let values = group.cache.values;
         let mut sums = [[s.splat(0.0); V]; N];
         for j in 0..counts[0] {
             if first == 0 {
                 chunk.fetch(s, group, values, j, column, width);
             }
             let values = &group.at(values, chunk.start + j)[column..][..width];
-            let values = load_vectors::<S, V>(s, values);
+            let values = load_vectors::<S, E, V>(s, values);
             for n in 0..N {
                 let weight = s.splat(scores[n][j]);
                 for v in 0..V {
@@ -211,7 +217,7 @@ impl Tile<'_> {
         for n in 1..N {
             for j in counts[0]..counts[n] {
                 let values = &group.at(values, chunk.start + j)[column..][..width];
-                let values = load_vectors::<S, V>(s, values);
+                let values = load_vectors::<S, E, V>(s, values);
                 let weight = s.splat(scores[n][j]);
                 for v in 0..V {
                     sums[n][v] = s.fma(weight, values[v], sums[n][v]);
@@ -227,7 +233,7 @@ impl Tile<'_> {
             // chunk's part begin, and no other part is held.
             let out = unsafe { out.part(start..start + width) };
             if merge {
-                let before = load_vectors::<S, V>(s, out);
+                let before = load_vectors::<S, f32, V>(s, out);
                 for v in 0..V {
                     sums[n][v] = factors[n].merge(s, before[v], sums[n][v]);
                 }
@@ -239,10 +245,14 @@ impl Tile<'_> {
 
 /// Dot products of `N` queries with four keys, vector by vector onto sixteen lanes.
 #[inline(always)]
-fn dots<S: Simd, const N: usize>(s: S, queries: [&[f32]; N], keys: [&[f32]; 4]) -> [[f32; 4]; N] {
+fn dots<S: Simd, E: Stored, const N: usize>(
+    s: S,
+    queries: [&[f32]; N],
+    keys: [&[E]; 4],
+) -> [[f32; 4]; N] {
     let vectors = queries[0].len() / LANES;
     let mut whole_queries: [&[Lanes]; N] = [&[]; N];
-    let mut whole_keys: [&[Lanes]; 4] = [&[]; 4];
+    let mut whole_keys: [&[[E; LANES]]; 4] = [&[]; 4];
     for n in 0..N {
         whole_queries[n] = &queries[n].as_chunks().0[..vectors];
     }
@@ -253,7 +263,7 @@ fn dots<S: Simd, const N: usize>(s: S, queries: [&[f32]; N], keys: [&[f32]; 4]) 
     for d in 0..vectors {
         let mut keys = [s.splat(0.0); 4];
         for c in 0..4 {
-            keys[c] = s.load(&whole_keys[c][d]);
+            keys[c] = E::load(s, &whole_keys[c][d]);
         }
         for n in 0..N {
             let query = s.load(&whole_queries[n][d]);
@@ -267,7 +277,7 @@ fn dots<S: Simd, const N: usize>(s: S, queries: [&[f32]; N], keys: [&[f32]; 4]) 
         for n in 0..N {
             let query = s.load_part(&queries[n][rest..], 0.0);
             for c in 0..4 {
-                sums[n][c] = s.fma(query, s.load_part(&keys[c][rest..], 0.0), sums[n][c]);
+                sums[n][c] = s.fma(query, E::load_part(s, &keys[c][rest..]), sums[n][c]);
             }
         }
     }
@@ -280,15 +290,15 @@ fn dots<S: Simd, const N: usize>(s: S, queries: [&[f32]; N], keys: [&[f32]; 4]) 
 
 /// `V` vectors, or for `V` = 1 a part of one.
 #[inline(always)]
-fn load_vectors<S: Simd, const V: usize>(s: S, from: &[f32]) -> [S::F; V] {
+fn load_vectors<S: Simd, E: Stored, const V: usize>(s: S, from: &[E]) -> [S::F; V] {
     let (whole, rest) = from.as_chunks();
     let mut vectors = [s.splat(0.0); V];
     if V == 1 && whole.is_empty() {
-        vectors[0] = s.load_part(rest, 0.0);
+        vectors[0] = E::load_part(s, rest);
     } else {
         let whole = &whole[..V];
         for v in 0..V {
-            vectors[v] = s.load(&whole[v]);
+            vectors[v] = E::load(s, &whole[v]);
         }
     }
     vectors

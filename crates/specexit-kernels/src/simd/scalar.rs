@@ -1,5 +1,7 @@
 //! The portable twin: arrays that the compiler vectorises as far as the target's baseline allows.
 
+use half::bf16;
+
 use super::{LANES, Lanes, Simd};
 use crate::matrix::Block;
 
@@ -83,6 +85,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn power_of_two(self, magic: Lanes) -> Lanes {
         map(|i| f32::from_bits((magic[i].to_bits() << 23).wrapping_add(1.0_f32.to_bits())))
+    }
+
+    #[inline(always)]
+    fn widen_half(self, half: &[bf16; LANES]) -> Lanes {
+        map(|i| f32::from_bits(u32::from(half[i].to_bits()) << 16))
     }
 
     #[inline(always)]

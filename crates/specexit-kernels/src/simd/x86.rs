@@ -6,6 +6,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{LANES, Lanes, Simd};
 use crate::matrix::Block;
 
@@ -134,6 +136,20 @@ impl Simd for Avx2 {
             }
         }
         both!(half, magic)
+    }
+
+    #[inline(always)]
+    fn widen_half(self, half: &[bf16; LANES]) -> Pair {
+        // SAFETY: the CPU has AVX2, and both halves lie within the array.
+        unsafe {
+            let start = half.as_ptr().cast::<__m128i>();
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(start));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(start.add(1)));
+            Pair(
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            )
+        }
     }
 
     #[inline(always)]
@@ -275,6 +291,15 @@ impl Simd for Avx512 {
             let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(magic));
             let one = _mm512_castps_si512(_mm512_set1_ps(1.0));
             _mm512_castsi512_ps(_mm512_add_epi32(exponent, one))
+        }
+    }
+
+    #[inline(always)]
+    fn widen_half(self, half: &[bf16; LANES]) -> __m512 {
+        // SAFETY: the CPU has AVX-512 F, and the array is 32 bytes.
+        unsafe {
+            let narrow = _mm256_loadu_si256(half.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow)))
         }
     }
 
