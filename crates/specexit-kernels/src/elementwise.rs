@@ -41,14 +41,6 @@ pub(crate) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
     }
 }
 
-/// The values of a row of bf16.
-#[inline(always)]
-pub(crate) fn widen<S: Simd>(_: S, y: &mut [f32], row: &[bf16]) {
-    for (y, w) in y.iter_mut().zip(row) {
-        *y = f32::from_bits(u32::from(w.to_bits()) << 16);
-    }
-}
-
 /// The values rounded to the nearest bf16.
 #[inline(always)]
 pub(crate) fn narrow<S: Simd>(_: S, y: &mut [bf16], x: &[f32]) {

@@ -6,25 +6,33 @@ use std::str::FromStr;
 /// Instruction set used by the kernels, ordered by preference.
 ///
 /// Results on `Avx2` and `Avx512` have the same bits; `Scalar` differs in the last bits where the
-/// others fuse multiplication and addition, `Avx512Bf16` in the linear layers of [`Precision::Bf16`].
+/// others fuse multiplication and addition, `Avx512Bf16` in the linear layers of [`Precision::Bf16`]
+/// with bf16 weights (with quantised ones it has the bits of the other two).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Portable code; the twin the others are tested against.
     Scalar,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 with dot products of bf16 pairs (`vdpbf16ps`).
+    /// AVX-512 with dot products of bf16 pairs (`vdpbf16ps`, AVX-512 BF16) and of bytes
+    /// (`vpdpbusd`, AVX-512 VNNI): every CPU with the first has the second.
     Avx512Bf16,
 }
 
-/// What linear layers multiply with. Weights are bf16 and sums are f32 in both cases.
+/// What linear layers multiply with. Weights are taken as the [`Matrix`](crate::Matrix) stores them
+/// and sums are f32 in both cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// Activations rounded to bf16 (nearest, ties to even), once per call.
+    /// Activations rounded once per call: to bf16 (nearest, ties to even) for bf16 weights, to 8-bit
+    /// integers for quantised ones. There each 32 columns of a row have the scale
+    /// `max |x| / 127`, rounding is to the nearest with ties to even, and products within a block
+    /// are summed exactly. A NaN or infinity makes all outputs of its row NaN; blocks without a
+    /// value of at least 1e-30 count as 0.
     Bf16,
-    /// Activations as they are; weights are widened in registers.
+    /// Activations as they are; weights are widened in registers. With quantised weights this is
+    /// exact in the weights and several times slower.
     F32,
 }
 
@@ -47,7 +55,11 @@ impl Isa {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         match self {
             Isa::Scalar => true,
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             Isa::Avx512 => {
                 Isa::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -55,7 +67,11 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
-            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            Isa::Avx512Bf16 => {
+                Isa::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         return self == Isa::Scalar;
@@ -128,7 +144,7 @@ macro_rules! dispatch {
             $crate::isa::Isa::Scalar => $kernel($crate::simd::Scalar, $($arg),*),
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Isa::Avx2 => {
-                #[target_feature(enable = "avx2,fma")]
+                #[target_feature(enable = "avx2,fma,f16c")]
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     // SAFETY: this function's own features are those of `Avx2`.
                     $kernel(unsafe { $crate::simd::Avx2::new() }, $($arg),*)
@@ -138,7 +154,7 @@ macro_rules! dispatch {
             }
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? {
                     // SAFETY: this function's own features are those of `Avx512`.
                     $kernel(unsafe { $crate::simd::Avx512::new() }, $($arg),*)

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::arena::Buffer;
 use crate::attention::{self, AttentionSequence, AttentionShape};
 use crate::disjoint::Disjoint;
-use crate::elementwise::{add, narrow, silu_mul_rows, widen};
+use crate::elementwise::{add, narrow, silu_mul_rows};
 use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::linear::{Output, linear};
 use crate::matrix::Matrix;
@@ -106,7 +106,7 @@ impl Kernels {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
     }
 
-    /// The rows `ids` of `table`, widened: `y` `[ids.len(), table.cols()]`.
+    /// The rows `ids` of `table` as f32: `y` `[ids.len(), table.cols()]`.
     ///
     /// # Panics
     ///
@@ -118,8 +118,7 @@ impl Kernels {
             return;
         }
         for (y, &id) in y.chunks_exact_mut(cols).zip(ids) {
-            let row = table.row(id as usize);
-            dispatch!(self.isa, widen(y: &mut [f32], row: &[half::bf16]));
+            table.read_row(id as usize, y);
         }
     }
 

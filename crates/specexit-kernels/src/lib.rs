@@ -1,5 +1,5 @@
-//! The CPU kernels of specexit: rows times bf16 weights, attention over a cache, norms, rope and
-//! SiLU·mul over preallocated `f32` slices, and the spin pool they run on.
+//! The CPU kernels of specexit: rows times weights in bf16 or in GGML's block formats, attention over
+//! a cache, norms, rope and SiLU·mul over preallocated `f32` slices, and the spin pool they run on.
 //!
 //! Speculative decoding pays only if verifying `m` rows costs little more than decoding one, so the
 //! linear layers read every weight once for all rows of a call. Two promises hold for every
@@ -44,6 +44,7 @@ mod isa;
 
 mod arena;
 mod attention;
+mod blocks;
 mod disjoint;
 mod elementwise;
 mod kernels;
@@ -60,11 +61,12 @@ mod train;
 
 pub use arena::Floats;
 pub use attention::{AttentionSequence, AttentionShape, KeysValues};
+pub use blocks::BlockFormat;
 pub use half::bf16;
 pub use isa::{Isa, ParseIsaError, Precision};
 pub use kernels::Kernels;
 pub use mapped::MappedFile;
-pub use matrix::Matrix;
+pub use matrix::{BlocksError, Matrix};
 pub use pool::Pool;
 pub use rope::RopeTable;
 pub use small_product::{View, small_product};

@@ -17,7 +17,9 @@ fn reference(x: &[f32], w: &Matrix, precision: Precision) -> (Vec<f64>, Vec<f64>
     let (mut sums, mut sizes) = (Vec::new(), Vec::new());
     for x in x.chunks_exact(w.cols()) {
         for row in 0..w.rows() {
-            let products = x.iter().zip(w.row(row)).map(|(&x, w)| round(x) * w.to_f64());
+            let mut weights = vec![0.0; w.cols()];
+            w.read_row(row, &mut weights);
+            let products = x.iter().zip(&weights).map(|(&x, &w)| round(x) * f64::from(w));
             sums.push(products.clone().sum());
             sizes.push(products.map(f64::abs).sum());
         }

@@ -298,7 +298,7 @@ impl MidLayer {
             hidden_norm: vector("hidden_norm")?,
             self_attn: Attention {
                 sizes,
-                qkv_proj: Matrix::stack(&[&q_proj, &k_proj, &v_proj]),
+                qkv_proj: Matrix::stack(vec![q_proj, k_proj, v_proj]),
                 qkv_bias: None,
                 qk_norm: None,
                 o_proj: proj("o_proj", h, sizes.q())?,

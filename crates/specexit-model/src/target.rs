@@ -161,7 +161,7 @@ impl Target {
         self.config.num_key_value_heads * self.config.head_dim
     }
 
-    /// Bytes of bf16 weights that one decoded row reads.
+    /// Bytes of weights that one decoded row reads.
     pub fn weight_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(DecoderLayer::bytes).sum();
         layers + self.lm_head().bytes()
@@ -324,7 +324,7 @@ fn load_attention(config: &ModelConfig, weights: &Weights, prefix: &str) -> Resu
     let (q, kv, hidden) = (sizes.q(), sizes.kv(), config.hidden_size);
     let proj = |name: &str, rows| weights.matrix(&format!("{prefix}.{name}.weight"), rows, hidden);
     let qkv_proj =
-        Matrix::stack(&[&proj("q_proj", q)?, &proj("k_proj", kv)?, &proj("v_proj", kv)?]);
+        Matrix::stack(vec![proj("q_proj", q)?, proj("k_proj", kv)?, proj("v_proj", kv)?]);
     let qkv_bias = if config.attention_bias {
         let bias = |name: &str, len| weights.vector(&format!("{prefix}.{name}.bias"), len);
         Some([bias("q_proj", q)?, bias("k_proj", kv)?, bias("v_proj", kv)?].concat())
@@ -353,7 +353,7 @@ pub(crate) fn load_mlp(
     let gate = proj("gate_proj", intermediate, hidden)?;
     let up = proj("up_proj", intermediate, hidden)?;
     Ok(Mlp {
-        gate_up_proj: Matrix::stack(&[&gate, &up]),
+        gate_up_proj: Matrix::stack(vec![gate, up]),
         down_proj: proj("down_proj", hidden, intermediate)?,
     })
 }

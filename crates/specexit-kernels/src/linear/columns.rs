@@ -8,10 +8,9 @@
 
 use std::ops::Range;
 
-use super::Output;
 use super::dot::{Dot, Vector};
-use crate::disjoint::Disjoint;
-use crate::matrix::{Block, Matrix, ROW_MULTIPLE};
+use super::output::Target;
+use crate::matrix::{Block, PlainRows, ROW_MULTIPLE};
 use crate::simd::Simd;
 
 /// Columns of a tile.
@@ -32,7 +31,7 @@ const PIECE: usize = if cfg!(miri) { 128 } else { 16 << 10 };
 /// Blocks (cache lines) of weights between the one in use and the one being fetched.
 const AHEAD: usize = 128;
 
-/// Columns `range` of `y[m, w.rows()] = x · wᵀ`.
+/// Columns `range` of `x · wᵀ`, counted within the section `w`.
 ///
 /// `x` holds the packed rows; `range` starts at a multiple of `WIDTH` and ends at one or at the last
 /// column. Every element is accumulated in the same order, block by block along the row onto sixteen
@@ -41,14 +40,13 @@ const AHEAD: usize = 128;
 pub(super) fn columns<D: Dot>(
     d: D,
     x: &[D::X],
-    w: &Matrix,
+    w: &PlainRows,
     range: Range<usize>,
-    y: &Disjoint<'_, f32>,
-    output: Output<'_>,
+    target: Target<'_>,
 ) {
     let steps = w.blocks_per_row();
     let m = x.len() / steps;
-    let call = Call { x, w, y, output };
+    let call = Call { x, w, target };
     let rows_per_pass = (PASS / (steps * size_of::<D::X>())).next_multiple_of(4).max(8);
     let columns_per_panel = (PANEL / (steps * size_of::<Block>()) / WIDTH * WIDTH).max(WIDTH);
     for first_row in (0..m).step_by(rows_per_pass) {
@@ -70,9 +68,8 @@ pub(super) fn columns<D: Dot>(
 /// What all tiles of a call share.
 struct Call<'a, X> {
     x: &'a [X],
-    w: &'a Matrix,
-    y: &'a Disjoint<'a, f32>,
-    output: Output<'a>,
+    w: &'a PlainRows,
+    target: Target<'a>,
 }
 
 impl<X: Copy> Call<'_, X> {
@@ -199,27 +196,11 @@ impl<X: Copy> Call<'_, X> {
         Ahead { start: tile.wrapping_add(start), stride: steps, each: 1 }
     }
 
-    /// Writes products of a row from `column` on to `y`.
+    /// Writes products of a row from `column` on.
     #[inline(always)]
     fn put(&self, row: usize, column: usize, totals: &[f32]) {
-        // Columns behind the last come from the rows of zeros that pad the matrix.
-        let width = totals.len().min(self.w.rows().saturating_sub(column));
-        let start = row * self.w.rows() + column.min(self.w.rows());
-        // SAFETY: each thread has its own range of columns, and this one holds no other part.
-        let y = unsafe { self.y.part(start..start + width) };
-        match self.output {
-            Output::Set => y.copy_from_slice(&totals[..width]),
-            Output::Biased(bias) => {
-                for ((y, total), bias) in y.iter_mut().zip(totals).zip(&bias[column..]) {
-                    *y = total + bias;
-                }
-            }
-            Output::Added => {
-                for (y, total) in y.iter_mut().zip(totals) {
-                    *y += total;
-                }
-            }
-        }
+        // SAFETY: each thread has its own range of columns.
+        unsafe { self.target.put(row, column, totals) };
     }
 }
 

@@ -1,36 +1,34 @@
-//! Linear layers: rows of activations times bf16 weights.
+//! Linear layers: rows of activations times weights in bf16 or a block format.
 //!
-//! A call has two stages: `pack` brings the activations into the form that the products read (bf16,
-//! or f32 with even and odd columns apart), and `columns` computes a range of output columns. Each
-//! thread takes one contiguous range of weight rows, so that it reads memory in order.
+//! A call has two stages: the activations are brought into the forms that the products read (bf16, or
+//! f32 with even and odd columns apart, for bf16 weights; 8-bit integers for quantised ones), then
+//! each thread computes the products of one contiguous share of the weights, so that it reads memory
+//! in order.
 
 mod columns;
 mod dot;
+mod output;
 mod pack;
+mod panels;
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::arena::Buffer;
+use crate::blocks::{BLOCK_COLUMNS, Line};
 use crate::disjoint::Disjoint;
 use crate::isa::{CheckedIsa, Isa, Precision};
-use crate::matrix::{BLOCK, Matrix, ROW_MULTIPLE};
+use crate::matrix::{BLOCK, Matrix, PlainRows, QuantisedRows, ROW_MULTIPLE, Section, SectionWeights};
 use crate::pool::Pool;
-use crate::simd::Simd;
+use crate::simd::{ByteSimd, Simd};
 use columns::columns;
 use dot::Widened;
+pub(crate) use output::Output;
+use output::Target;
 pub(crate) use pack::round;
 use pack::{pack_bf16, pack_widened};
-
-/// What becomes of a product.
-#[derive(Clone, Copy)]
-pub(crate) enum Output<'a> {
-    /// `y = product`
-    Set,
-    /// `y = product + bias`, one bias per column.
-    Biased(&'a [f32]),
-    /// `y = y + product`
-    Added,
-}
+use panels::{Multiplied, QuantisedBlock, integer_panels, quantise, widened_panels};
 
 /// Multiply-adds, with 8 extra for each weight read, below which a product is computed by the
 /// calling thread alone: about what a fork-join costs (1 to 2 µs).
@@ -69,53 +67,183 @@ pub(crate) fn linear(
         return;
     }
 
-    let blocks = m * w.blocks_per_row();
-    let pair_products = precision == Precision::Bf16 && isa.get() == Isa::Avx512Bf16;
-    let block_bytes = BLOCK * if pair_products { 2 } else { 4 };
-    scratch.grow(blocks * block_bytes);
+    let packed = Packed::new(pool, isa, precision, scratch, x, w);
+    let y = &Disjoint::new(y);
     let work = (m + 8) * rows * cols;
-    let tiles = rows.div_ceil(ROW_MULTIPLE);
-    let threads = if work < INLINE_WORK { 1 } else { pool.threads().min(tiles) };
-    let split = |thread: usize| {
-        let tile = |part: usize| part * tiles / threads * ROW_MULTIPLE;
-        tile(thread)..tile(thread + 1).min(rows)
-    };
-
-    if pair_products {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let packed = scratch.slice_mut::<[half::bf16; BLOCK]>(blocks);
-            pack_rows(pool, packed, x, m, cols, |packed, x| {
-                dispatch!(isa, pack_bf16(packed: &mut [[half::bf16; BLOCK]], x: &[f32], cols: usize));
-            });
-            let y = &Disjoint::new(y);
-            each_thread(pool, threads, |thread| {
-                avx512_bf16_columns(isa, packed, w, split(thread), y, output);
-            });
+    let threads = if work < INLINE_WORK { 1 } else { pool.threads() };
+    each_thread(pool, threads, |thread| {
+        let mut start = 0;
+        for section in w.sections() {
+            let weights = &section.weights;
+            let (units, columns) = match weights {
+                SectionWeights::Plain(w) => (w.rows().div_ceil(ROW_MULTIPLE), w.rows()),
+                SectionWeights::Quantised(w) => (w.panels(), w.rows()),
+            };
+            let share = share(thread, threads, w.bytes(), start, weights.bytes(), units);
+            start += weights.bytes();
+            if !share.is_empty() {
+                let target =
+                    Target { y, output, stride: rows, first: section.first_row, columns };
+                packed.product(isa, section, share, target);
+            }
         }
-    } else {
-        let round = precision == Precision::Bf16;
-        let packed = scratch.slice_mut::<[f32; BLOCK]>(blocks);
-        pack_rows(pool, packed, x, m, cols, |packed, x| {
-            dispatch!(
-                isa,
-                pack_widened(packed: &mut [[f32; BLOCK]], x: &[f32], cols: usize, round: bool)
-            );
-        });
-        let (y, packed) = (&Disjoint::new(y), &*packed);
-        each_thread(pool, threads, |thread| {
-            let range = split(thread);
-            dispatch!(
-                isa,
-                widened_columns(
-                    packed: &[[f32; BLOCK]],
-                    w: &Matrix,
-                    range: Range<usize>,
-                    y: &Disjoint<'_, f32>,
-                    output: Output<'_>,
-                )
-            );
-        });
+    });
+}
+
+/// Which of the `units` of a section, `bytes` from `start` of `total` on, thread `thread` takes:
+/// those that begin in its share of the bytes.
+fn share(
+    thread: usize,
+    threads: usize,
+    total: usize,
+    start: usize,
+    bytes: usize,
+    units: usize,
+) -> Range<usize> {
+    let bound = |thread: usize| {
+        if thread == threads {
+            return units;
+        }
+        let bytes_before = (thread * total / threads).saturating_sub(start);
+        (bytes_before * units).div_ceil(bytes.max(1)).min(units)
+    };
+    bound(thread)..bound(thread + 1)
+}
+
+/// The activations of a call, in the forms that the sections of its weights read.
+struct Packed<'a> {
+    x: &'a [f32],
+    cols: usize,
+    /// For plain weights: pairs, or widened.
+    pairs: &'a [[bf16; BLOCK]],
+    widened: &'a [[f32; BLOCK]],
+    /// For quantised weights, unless they read `x` itself.
+    integers: &'a [QuantisedBlock],
+    /// Blocks of a row of `integers`: whole chunks of every format.
+    stride: usize,
+}
+
+impl<'a> Packed<'a> {
+    fn new(
+        pool: &Pool,
+        isa: CheckedIsa,
+        precision: Precision,
+        scratch: &'a mut Buffer,
+        x: &'a [f32],
+        w: &Matrix,
+    ) -> Packed<'a> {
+        let cols = w.cols();
+        let m = x.len() / cols;
+        let is_plain =
+            |section: &Section| matches!(section.weights, SectionWeights::Plain(_));
+        let pair_products = precision == Precision::Bf16 && isa.get() == Isa::Avx512Bf16;
+        let mut packed =
+            Packed { x, cols, pairs: &[], widened: &[], integers: &[], stride: 0 };
+
+        let plain_lines = if w.sections().iter().any(is_plain) {
+            let block = if pair_products { 1 } else { 2 };
+            m * cols.div_ceil(BLOCK) * block
+        } else {
+            0
+        };
+        let integer_lines = if precision == Precision::Bf16 && !w.sections().iter().all(is_plain) {
+            // Chunks have 2 blocks, or 8, of which such rows are a multiple.
+            packed.stride = (cols / BLOCK_COLUMNS).next_multiple_of(2);
+            m * packed.stride
+        } else {
+            0
+        };
+        scratch.grow((plain_lines + integer_lines) * size_of::<Line>());
+        let (plain, integers) =
+            scratch.slice_mut::<Line>(plain_lines + integer_lines).split_at_mut(plain_lines);
+        if plain_lines > 0 && pair_products {
+            let pairs = bytemuck::cast_slice_mut::<Line, [bf16; BLOCK]>(plain);
+            pack_rows(pool, pairs, x, m, cols, |packed, x| {
+                dispatch!(isa, pack_bf16(packed: &mut [[bf16; BLOCK]], x: &[f32], cols: usize));
+            });
+            packed.pairs = pairs;
+        } else if plain_lines > 0 {
+            let round = precision == Precision::Bf16;
+            let widened = bytemuck::cast_slice_mut::<Line, [f32; BLOCK]>(plain);
+            pack_rows(pool, widened, x, m, cols, |packed, x| {
+                dispatch!(
+                    isa,
+                    pack_widened(packed: &mut [[f32; BLOCK]], x: &[f32], cols: usize, round: bool)
+                );
+            });
+            packed.widened = widened;
+        }
+        if integer_lines > 0 {
+            let stride = packed.stride;
+            let integers = bytemuck::cast_slice_mut::<Line, QuantisedBlock>(integers);
+            pack_rows(pool, integers, x, m, cols, |packed, x| {
+                dispatch!(
+                    isa,
+                    quantise(packed: &mut [QuantisedBlock], stride: usize, x: &[f32], cols: usize)
+                );
+            });
+            packed.integers = integers;
+        }
+        packed
+    }
+
+    /// The products with the tiles of rows, or the panels, `share` of `section`.
+    fn product(
+        &self,
+        isa: CheckedIsa,
+        section: &Section,
+        share: Range<usize>,
+        target: Target<'_>,
+    ) {
+        match &section.weights {
+            SectionWeights::Plain(w) => {
+                let range = share.start * ROW_MULTIPLE..w.rows().min(share.end * ROW_MULTIPLE);
+                let x = self.widened;
+                #[cfg(target_arch = "x86_64")]
+                if x.is_empty() {
+                    return avx512_bf16_columns(isa, self.pairs, w, range, target);
+                }
+                dispatch!(
+                    isa,
+                    widened_columns(
+                        x: &[[f32; BLOCK]],
+                        w: &PlainRows,
+                        range: Range<usize>,
+                        target: Target<'_>,
+                    )
+                );
+            }
+            SectionWeights::Quantised(w) if self.integers.is_empty() => {
+                let (x, cols) = (self.x, self.cols);
+                dispatch!(
+                    isa,
+                    widened_panels(
+                        x: &[f32],
+                        cols: usize,
+                        w: &QuantisedRows,
+                        share: Range<usize>,
+                        target: Target<'_>,
+                    )
+                );
+            }
+            SectionWeights::Quantised(w) => {
+                let (x, stride) = (self.integers, self.stride);
+                #[cfg(target_arch = "x86_64")]
+                if isa.get() == Isa::Avx512Bf16 {
+                    return avx512_vnni_panels(isa, x, stride, w, share, target);
+                }
+                dispatch!(
+                    isa,
+                    multiplied_panels(
+                        x: &[QuantisedBlock],
+                        stride: usize,
+                        w: &QuantisedRows,
+                        share: Range<usize>,
+                        target: Target<'_>,
+                    )
+                );
+            }
+        }
     }
 }
 
@@ -157,36 +285,68 @@ fn pack_rows<T: Send>(
 fn widened_columns<S: Simd>(
     s: S,
     x: &[[f32; BLOCK]],
-    w: &Matrix,
+    w: &PlainRows,
     range: Range<usize>,
-    y: &Disjoint<'_, f32>,
-    output: Output<'_>,
+    target: Target<'_>,
 ) {
-    columns(Widened(s), x, w, range, y, output);
+    columns(Widened(s), x, w, range, target);
 }
 
 /// `columns` on dot products of bf16 pairs.
 #[cfg(target_arch = "x86_64")]
 fn avx512_bf16_columns(
     isa: CheckedIsa,
-    x: &[[half::bf16; BLOCK]],
-    w: &Matrix,
+    x: &[[bf16; BLOCK]],
+    w: &PlainRows,
     range: Range<usize>,
-    y: &Disjoint<'_, f32>,
-    output: Output<'_>,
+    target: Target<'_>,
 ) {
-    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn inner(
-        x: &[[half::bf16; BLOCK]],
-        w: &Matrix,
-        range: Range<usize>,
-        y: &Disjoint<'_, f32>,
-        output: Output<'_>,
-    ) {
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    fn inner(x: &[[bf16; BLOCK]], w: &PlainRows, range: Range<usize>, target: Target<'_>) {
         // SAFETY: this function's own features are those of `PairProducts`.
-        columns(unsafe { dot::PairProducts::new() }, x, w, range, y, output);
+        columns(unsafe { dot::PairProducts::new() }, x, w, range, target);
     }
     assert_eq!(isa.get(), Isa::Avx512Bf16);
     // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
-    unsafe { inner(x, w, range, y, output) };
+    unsafe { inner(x, w, range, target) };
+}
+
+/// `integer_panels` on the instruction set's ordinary multiplications.
+#[inline(always)]
+fn multiplied_panels<S: ByteSimd>(
+    s: S,
+    x: &[QuantisedBlock],
+    stride: usize,
+    w: &QuantisedRows,
+    share: Range<usize>,
+    target: Target<'_>,
+) {
+    integer_panels(Multiplied(s), x, stride, w, share, target);
+}
+
+/// `integer_panels` on dot products of bytes.
+#[cfg(target_arch = "x86_64")]
+fn avx512_vnni_panels(
+    isa: CheckedIsa,
+    x: &[QuantisedBlock],
+    stride: usize,
+    w: &QuantisedRows,
+    share: Range<usize>,
+    target: Target<'_>,
+) {
+    #[target_feature(enable = "avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    fn inner(
+        x: &[QuantisedBlock],
+        stride: usize,
+        w: &QuantisedRows,
+        share: Range<usize>,
+        target: Target<'_>,
+    ) {
+        // SAFETY: this function's own features are those of `ByteProducts`.
+        let products = unsafe { panels::ByteProducts::new() };
+        integer_panels(products, x, stride, w, share, target);
+    }
+    assert_eq!(isa.get(), Isa::Avx512Bf16);
+    // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
+    unsafe { inner(x, stride, w, share, target) };
 }

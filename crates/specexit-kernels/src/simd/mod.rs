@@ -6,11 +6,15 @@
 //! becomes a call for every instruction. The sixteen lanes are one register of AVX-512, two of AVX2 and an array otherwise,
 //! and reductions follow one tree, so that the order of additions is the same everywhere.
 
+mod bytes;
 mod math;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_bytes;
 
+pub(crate) use bytes::ByteSimd;
 pub(crate) use math::{exp, max_of, sum_of_squares};
 pub(crate) use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]

@@ -11,7 +11,7 @@ use half::bf16;
 use super::{LANES, Lanes, Simd};
 use crate::matrix::Block;
 
-/// AVX2 and FMA: sixteen lanes in two registers.
+/// AVX2, FMA and F16C: sixteen lanes in two registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -22,7 +22,7 @@ pub(crate) struct Avx512(());
 impl Avx2 {
     /// # Safety
     ///
-    /// The CPU must have AVX2 and FMA.
+    /// The CPU must have AVX2, FMA and F16C.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Avx2 {
         Avx2(())
@@ -41,7 +41,7 @@ impl Avx512 {
 
 /// Lanes 0 to 7 and 8 to 15.
 #[derive(Clone, Copy)]
-pub(crate) struct Pair(__m256, __m256);
+pub(crate) struct Pair(pub(super) __m256, pub(super) __m256);
 
 /// One intrinsic on both halves.
 macro_rules! both {

@@ -1,6 +1,8 @@
 //! What several test files share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod blocks;
+
 use specexit_kernels::{Bf16Rows, Isa, Kernels, Precision};
 
 /// Reproducible numbers, uniform in [-1, 1).

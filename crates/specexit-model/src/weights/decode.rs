@@ -1,4 +1,5 @@
-//! From stored bytes to numbers: plain types here, quantised blocks by candle.
+//! From stored bytes to numbers: plain types here, quantised blocks by candle; and from stored
+//! blocks to matrices that keep them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,7 +9,7 @@ use std::thread;
 
 use candle_core::CpuStorage;
 use half::{bf16, f16};
-use specexit_kernels::Matrix;
+use specexit_kernels::{BlockFormat, BlocksError, Matrix};
 
 use super::dtype::Dtype;
 use super::names::interleaved_row;
@@ -20,17 +21,51 @@ use crate::error::{ModelError, Result};
 const CHUNK: usize = 1 << 16;
 
 impl Weights {
-    /// The tensor as a bf16 matrix; its shape is known to have two dimensions.
-    ///
-    /// Worker threads decode chunks of rows, this thread copies them into place: the decoded form
-    /// never exists twice.
+    /// The tensor as a matrix; its shape is known to have two dimensions. Formats that the kernels
+    /// multiply with stay as they are, everything else becomes bf16.
     pub(super) fn decode_matrix(&self, name: &str, tensor: &Tensor) -> Result<Matrix> {
         self.check_float(name, tensor)?;
         let (rows, cols) = (tensor.rows(), tensor.row_len());
-        let mut matrix = Matrix::zeros(rows, cols);
         if rows == 0 || cols == 0 {
-            return Ok(matrix);
+            return Ok(Matrix::zeros(rows, cols));
         }
+        match tensor.dtype.block_format() {
+            Some(format) => self.block_matrix(name, tensor, format),
+            None => self.bf16_matrix(name, tensor),
+        }
+    }
+
+    /// The tensor's blocks, with scales known to be finite.
+    fn block_matrix(&self, name: &str, tensor: &Tensor, format: BlockFormat) -> Result<Matrix> {
+        let (rows, cols) = (tensor.rows(), tensor.row_len());
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let row_bytes = |row: usize| {
+            let stored = tensor.unpermute.map_or(row, |heads| interleaved_row(row, rows, heads));
+            self.row_bytes(tensor, stored..stored + 1)
+        };
+        match Matrix::from_blocks(format, rows, cols, threads, row_bytes) {
+            Ok(matrix) => Ok(matrix),
+            Err(BlocksError::NotFinite { row }) => {
+                let mut values = Vec::with_capacity(cols);
+                self.decode_rows(tensor, row..row + 1, &mut values)?;
+                let at = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+                let value = values.get(at).copied().unwrap_or(f32::NAN);
+                Err(self.not_finite(name, tensor, row * cols + at, value))
+            }
+            Err(error @ BlocksError::Length { .. }) => Err(ModelError::BadFile {
+                path: self.path.clone(),
+                problem: format!("tensor `{name}`: {error}"),
+            }),
+        }
+    }
+
+    /// The tensor rounded to bf16.
+    ///
+    /// Worker threads decode chunks of rows, this thread copies them into place: the decoded form
+    /// never exists twice.
+    fn bf16_matrix(&self, name: &str, tensor: &Tensor) -> Result<Matrix> {
+        let (rows, cols) = (tensor.rows(), tensor.row_len());
+        let mut matrix = Matrix::zeros(rows, cols);
         let step = (CHUNK / cols).max(1);
         let chunks = rows.div_ceil(step);
         let workers = thread::available_parallelism().map_or(1, usize::from).min(chunks);

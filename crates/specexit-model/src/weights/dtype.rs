@@ -2,6 +2,7 @@
 
 use candle_core::quantized::GgmlDType;
 use safetensors::Dtype as SafeDtype;
+use specexit_kernels::BlockFormat;
 
 /// How a tensor's numbers are stored: plain numbers, or one of GGML's quantised blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,22 @@ impl Dtype {
             Self::Flag => 1,
             Self::Block(block) => block.type_size(),
         }
+    }
+
+    /// The format in which the kernels multiply with such weights; `None` where matrices become bf16.
+    pub(super) fn block_format(self) -> Option<BlockFormat> {
+        let Self::Block(block) = self else { return None };
+        Some(match block {
+            GgmlDType::Q4_0 => BlockFormat::Q4_0,
+            GgmlDType::Q4_1 => BlockFormat::Q4_1,
+            GgmlDType::Q5_0 => BlockFormat::Q5_0,
+            GgmlDType::Q5_1 => BlockFormat::Q5_1,
+            GgmlDType::Q8_0 => BlockFormat::Q8_0,
+            GgmlDType::Q4K => BlockFormat::Q4_K,
+            GgmlDType::Q5K => BlockFormat::Q5_K,
+            GgmlDType::Q6K => BlockFormat::Q6_K,
+            _ => return None,
+        })
     }
 
     /// Whether the numbers are weights rather than integers or flags.

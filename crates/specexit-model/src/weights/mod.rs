@@ -147,11 +147,12 @@ impl Weights {
         self.tensors.values().map(|tensor| tensor.bytes.len()).sum()
     }
 
-    /// A weight matrix `[rows, cols]`, converted to bf16 on all cores.
+    /// A weight matrix `[rows, cols]`, read on all cores. GGML's Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K,
+    /// Q5_K and Q6_K stay as they are, everything else is rounded to bf16.
     ///
     /// # Errors
     /// When the tensor is missing, has another shape, holds no floats, or holds a number that is not
-    /// finite in bf16.
+    /// finite in the type that it gets.
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let tensor = self.tensor(name, Some(&[rows, cols]))?;
         self.decode_matrix(name, tensor)

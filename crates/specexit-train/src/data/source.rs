@@ -82,7 +82,6 @@ impl TargetSource for LoadedTarget {
     }
 
     fn output_row(&self, token: TokenId, row: &mut [f32]) {
-        let weights = self.target.lm_head().row(token as usize);
-        row.iter_mut().zip(weights).for_each(|(x, w)| *x = w.to_f32());
+        self.target.lm_head().read_row(token as usize, row);
     }
 }
