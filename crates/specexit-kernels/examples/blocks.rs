@@ -59,7 +59,10 @@ fn main() {
             times[times.len() / 2]
         };
         let one = median(&mut times[0]);
-        println!("{:>5} {:>10} {:>9} {:>8} {:>7}", "rows", "median µs", "GFLOP/s", "GB/s", "to one");
+        println!(
+            "{:>5} {:>10} {:>9} {:>8} {:>7}",
+            "rows", "median µs", "GFLOP/s", "GB/s", "to one"
+        );
         for (times, m) in times.iter_mut().zip(ROWS) {
             let time = median(times);
             println!(

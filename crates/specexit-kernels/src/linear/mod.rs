@@ -19,7 +19,9 @@ use crate::arena::Buffer;
 use crate::blocks::{BLOCK_COLUMNS, Line};
 use crate::disjoint::Disjoint;
 use crate::isa::{CheckedIsa, Isa, Precision};
-use crate::matrix::{BLOCK, Matrix, PlainRows, QuantisedRows, ROW_MULTIPLE, Section, SectionWeights};
+use crate::matrix::{
+    BLOCK, Matrix, PlainRows, QuantisedRows, ROW_MULTIPLE, Section, SectionWeights,
+};
 use crate::pool::Pool;
 use crate::simd::{ByteSimd, Simd};
 use columns::columns;
@@ -82,8 +84,7 @@ pub(crate) fn linear(
             let share = share(thread, threads, w.bytes(), start, weights.bytes(), units);
             start += weights.bytes();
             if !share.is_empty() {
-                let target =
-                    Target { y, output, stride: rows, first: section.first_row, columns };
+                let target = Target { y, output, stride: rows, first: section.first_row, columns };
                 packed.product(isa, section, share, target);
             }
         }
@@ -134,11 +135,9 @@ impl<'a> Packed<'a> {
     ) -> Packed<'a> {
         let cols = w.cols();
         let m = x.len() / cols;
-        let is_plain =
-            |section: &Section| matches!(section.weights, SectionWeights::Plain(_));
+        let is_plain = |section: &Section| matches!(section.weights, SectionWeights::Plain(_));
         let pair_products = precision == Precision::Bf16 && isa.get() == Isa::Avx512Bf16;
-        let mut packed =
-            Packed { x, cols, pairs: &[], widened: &[], integers: &[], stride: 0 };
+        let mut packed = Packed { x, cols, pairs: &[], widened: &[], integers: &[], stride: 0 };
 
         let plain_lines = if w.sections().iter().any(is_plain) {
             let block = if pair_products { 1 } else { 2 };
@@ -188,13 +187,7 @@ impl<'a> Packed<'a> {
     }
 
     /// The products with the tiles of rows, or the panels, `share` of `section`.
-    fn product(
-        &self,
-        isa: CheckedIsa,
-        section: &Section,
-        share: Range<usize>,
-        target: Target<'_>,
-    ) {
+    fn product(&self, isa: CheckedIsa, section: &Section, share: Range<usize>, target: Target<'_>) {
         match &section.weights {
             SectionWeights::Plain(w) => {
                 let range = share.start * ROW_MULTIPLE..w.rows().min(share.end * ROW_MULTIPLE);

@@ -275,7 +275,8 @@ mod tests {
     #[test]
     fn refuses_blocks_that_do_not_fit_and_scales_that_are_not_finite() {
         let load = |cols, data: &[u8]| {
-            Matrix::from_blocks(BlockFormat::Q8_0, 20, cols, 2, |_| data).map(|matrix| matrix.rows())
+            Matrix::from_blocks(BlockFormat::Q8_0, 20, cols, 2, |_| data)
+                .map(|matrix| matrix.rows())
         };
         let mut data = [0; 34];
         assert_eq!(load(32, &data), Ok(20));

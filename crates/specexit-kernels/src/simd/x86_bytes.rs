@@ -102,10 +102,8 @@ impl ByteSimd for Avx2 {
                 let nibble = _mm256_set1_epi8(15);
                 let low = _mm256_and_si256(w, nibble);
                 let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), nibble);
-                let low =
-                    _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), _mm256_set1_epi16(1));
-                let high =
-                    _mm256_madd_epi16(_mm256_maddubs_epi16(high, x), _mm256_set1_epi16(16));
+                let low = _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), _mm256_set1_epi16(1));
+                let high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, x), _mm256_set1_epi16(16));
                 _mm256_add_epi32(_mm256_add_epi32(sums, low), high)
             } else {
                 let pairs = _mm256_maddubs_epi16(w, x);
@@ -230,8 +228,7 @@ impl ByteSimd for Avx512 {
                 let low = self.low_nibbles(w);
                 let high = self.high_nibbles(w);
                 let low = _mm512_madd_epi16(_mm512_maddubs_epi16(low, x), _mm512_set1_epi16(1));
-                let high =
-                    _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(16));
+                let high = _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(16));
                 _mm512_add_epi32(_mm512_add_epi32(sums, low), high)
             } else {
                 let pairs = _mm512_maddubs_epi16(w, x);
@@ -249,16 +246,12 @@ impl ByteSimd for Avx512 {
     #[inline(always)]
     fn unsigned(self, from: &[u8; 16]) -> __m512 {
         // SAFETY: the CPU has AVX-512 F, and there are sixteen bytes.
-        unsafe {
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
-        }
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
     }
 
     #[inline(always)]
     fn signed(self, from: &[u8; 16]) -> __m512 {
         // SAFETY: the CPU has AVX-512 F, and there are sixteen bytes.
-        unsafe {
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
-        }
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
     }
 }

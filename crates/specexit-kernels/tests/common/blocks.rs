@@ -17,8 +17,7 @@ fn halves(format: BlockFormat) -> &'static [usize] {
 pub fn random(format: BlockFormat, count: usize, seed: u64) -> Vec<u8> {
     let mut numbers = Numbers::new(seed ^ 77);
     let bytes = count / format.columns() * format.bytes();
-    let mut stored: Vec<u8> =
-        (0..bytes).map(|_| ((numbers.next() + 1.0) * 127.99) as u8).collect();
+    let mut stored: Vec<u8> = (0..bytes).map(|_| ((numbers.next() + 1.0) * 127.99) as u8).collect();
     for block in stored.chunks_exact_mut(format.bytes()) {
         for &at in halves(format) {
             block[at..at + 2].copy_from_slice(&half_bits(numbers.next()).to_le_bytes());
@@ -100,10 +99,7 @@ fn six_bits(packed: &[u8], b: usize) -> (f64, f64) {
     let (scale, min) = if b < 4 {
         (packed[b] & 63, packed[b + 4] & 63)
     } else {
-        (
-            packed[b + 4] & 15 | (packed[b - 4] >> 6) << 4,
-            packed[b + 4] >> 4 | (packed[b] >> 6) << 4,
-        )
+        (packed[b + 4] & 15 | (packed[b - 4] >> 6) << 4, packed[b + 4] >> 4 | (packed[b] >> 6) << 4)
     };
     (f64::from(scale), f64::from(min))
 }

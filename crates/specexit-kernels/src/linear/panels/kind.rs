@@ -70,9 +70,8 @@ pub(super) fn block_scales<S: ByteSimd, K: Kind>(
     (scale, offset): (S::F, S::F),
     b: usize,
 ) -> (S::F, S::F) {
-    let sixteen = |part: usize| -> &[u8; 16] {
-        &chunk[1 + b / 2].as_chunks::<16>().0[b % 2 * 2 + part]
-    };
+    let sixteen =
+        |part: usize| -> &[u8; 16] { &chunk[1 + b / 2].as_chunks::<16>().0[b % 2 * 2 + part] };
     match K::LAYOUT.sub_scales {
         SubScales::None if K::LAYOUT.offset => (half(s, &chunk[b], 0), half(s, &chunk[b], 1)),
         SubScales::None => (half(s, &chunk[0], b), s.splat(0.0)),

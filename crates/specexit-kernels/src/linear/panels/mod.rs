@@ -69,29 +69,26 @@ impl Call<'_> {
     #[inline(always)]
     fn panels<D: DotBytes, K: Kind>(&self, d: D, range: Range<usize>) {
         let m = self.x.len() / self.stride;
-        let first = m.min(D::MOST_ROWS);
-        let group = if m == first { range.len() } else { GROUP / self.w.panel_bytes() };
+        let group = if m <= D::MOST_ROWS { range.len() } else { GROUP / self.w.panel_bytes() };
         let group = group.max(2).next_multiple_of(2);
         for start in range.clone().step_by(group) {
             let panels = start..range.end.min(start + group);
-            for panel in panels.clone() {
-                self.rows::<D, K>(d, 0..first, panel, true);
-            }
-            let mut row = first;
+            let mut row = 0;
             while row < m {
-                let pairs = D::MOST_ROWS == 8 && (m - row > 8 || m - row == 6 || m - row == 5);
+                let left = m - row;
+                let pairs = D::MOST_ROWS == 8 && row > 0 && (left > 8 || (5..=6).contains(&left));
                 let rows = row..m.min(row + if pairs { 6 } else { D::MOST_ROWS });
-                row = rows.end;
                 let mut panel = panels.start;
                 while panel < panels.end {
                     if D::MOST_ROWS == 8 && pairs && panel + 1 < panels.end {
                         self.tile::<D, K, 6, 2>(d, rows.clone(), [panel, panel + 1], false);
                         panel += 2;
                     } else {
-                        self.rows::<D, K>(d, rows.clone(), panel, false);
+                        self.rows::<D, K>(d, rows.clone(), panel, row == 0);
                         panel += 1;
                     }
                 }
+                row = rows.end;
             }
         }
     }
