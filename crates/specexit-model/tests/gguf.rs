@@ -50,6 +50,27 @@ fn blocks_decode_as_in_the_gguf_package() {
 }
 
 #[test]
+fn scales_that_are_not_finite_are_found() {
+    let mut file = std::fs::read(golden("gguf/blocks.gguf")).unwrap();
+    let (blocks, _folder) = open_blocks(&file);
+    let data = file.len() - blocks.stored_bytes();
+    // As f16 this is a NaN wherever a scale stands.
+    file[data..].fill(0x7c);
+    let (blocks, _folder) = open_blocks(&file);
+    for name in blocks.names() {
+        let error = blocks.matrix(&name, 2, 256).unwrap_err().to_string();
+        assert!(error.contains(&name) && error.contains("holds NaN at index ["), "{error}");
+    }
+}
+
+fn open_blocks(file: &[u8]) -> (Weights, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blocks.gguf");
+    std::fs::write(&path, file).unwrap();
+    (Weights::open_gguf(&path).unwrap().0, folder)
+}
+
+#[test]
 fn tensors_are_those_of_the_checkpoint() {
     for name in ["llama3", "qwen3"] {
         let (gguf, _) = open(name);

@@ -107,8 +107,8 @@ impl Call<'_> {
         }
     }
 
-    /// Rows `rows` with `panels`, on a tile of `M` rows, which may be more: those missing are the last one
-    /// again, which costs less than another tile's code.
+    /// Rows `rows` with `panels`, on a tile of `M` rows. If those are more, the missing ones are the
+    /// last one again, which costs less than another tile's code.
     #[inline(always)]
     fn tile<D: DotBytes, K: Kind, const M: usize, const P: usize>(
         &self,
