@@ -1,37 +1,38 @@
-//! One step of a dot product: 32 weights times 32 activations onto 16 lanes.
+//! One step of the products with bf16 weights: two neighbouring columns of sixteen outputs times two
+//! activations of one row.
 
-use half::bf16;
+use crate::matrix::Block;
+use crate::simd::Simd;
 
-use crate::matrix::{BLOCK, Block};
-use crate::simd::{LANES, Lanes, Simd};
-
-/// How a block of weights meets a block of packed activations.
+/// How a block of weights meets a pair of activations.
 pub(super) trait Dot: Copy {
     type S: Simd;
-    /// Packed activations.
+    /// Two neighbouring activations of a row, packed.
     type X: Copy;
-    /// Weights in registers.
+    /// In registers: a block, or one pair sixteen times.
     type W: Copy;
-    /// Whether registers suffice to keep the weights of a tile while its rows pass.
-    const MANY_REGISTERS: bool;
+    /// Rows of a tile, for whose sums registers suffice: 8 or 2.
+    const MOST_ROWS: usize;
 
     fn simd(self) -> Self::S;
     fn weights(self, block: &Block) -> Self::W;
-    fn step(self, sum: Vector<Self>, x: &Self::X, w: Self::W) -> Vector<Self>;
+    fn splat(self, x: Self::X) -> Self::W;
+    /// Adds both products to each lane.
+    fn step(self, sum: Vector<Self>, x: Self::W, w: Self::W) -> Vector<Self>;
 }
 
 /// The vector type of a `Dot`.
 pub(super) type Vector<D> = <<D as Dot>::S as Simd>::F;
 
-/// f32 activations, the even columns of a block before the odd ones; weights widened to f32.
+/// f32 activations; weights widened to f32.
 #[derive(Clone, Copy)]
 pub(super) struct Widened<S>(pub(super) S);
 
 impl<S: Simd> Dot for Widened<S> {
     type S = S;
-    type X = [f32; BLOCK];
+    type X = [f32; 2];
     type W = (S::F, S::F);
-    const MANY_REGISTERS: bool = S::MANY_REGISTERS;
+    const MOST_ROWS: usize = if S::MANY_REGISTERS { 8 } else { 2 };
 
     #[inline(always)]
     fn simd(self) -> S {
@@ -44,10 +45,13 @@ impl<S: Simd> Dot for Widened<S> {
     }
 
     #[inline(always)]
-    fn step(self, sum: S::F, x: &[f32; BLOCK], (even, odd): (S::F, S::F)) -> S::F {
-        let (halves, _): (&[Lanes], _) = x.as_chunks::<LANES>();
-        let sum = self.0.fma(self.0.load(&halves[0]), even, sum);
-        self.0.fma(self.0.load(&halves[1]), odd, sum)
+    fn splat(self, [first, second]: [f32; 2]) -> (S::F, S::F) {
+        (self.0.splat(first), self.0.splat(second))
+    }
+
+    #[inline(always)]
+    fn step(self, sum: S::F, x: (S::F, S::F), w: (S::F, S::F)) -> S::F {
+        self.0.fma(x.1, w.1, self.0.fma(x.0, w.0, sum))
     }
 }
 
@@ -56,12 +60,17 @@ pub(super) use pairs::PairProducts;
 
 #[cfg(target_arch = "x86_64")]
 mod pairs {
-    use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_si512};
+    use std::arch::x86_64::{
+        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+    };
+
+    use half::bf16;
 
     use super::*;
     use crate::simd::Avx512;
 
-    /// bf16 activations; `vdpbf16ps` adds two products to each lane.
+    /// Pairs of bf16 activations, the first in the low half; `vdpbf16ps` adds two products to each
+    /// lane.
     #[derive(Clone, Copy)]
     pub(in crate::linear) struct PairProducts(Avx512);
 
@@ -76,11 +85,17 @@ mod pairs {
         }
     }
 
+    #[inline(always)]
+    fn as_pairs(vector: __m512i) -> __m512bh {
+        // SAFETY: both types are plain bits of one register.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(vector) }
+    }
+
     impl Dot for PairProducts {
         type S = Avx512;
-        type X = [bf16; BLOCK];
+        type X = [bf16; 2];
         type W = __m512bh;
-        const MANY_REGISTERS: bool = true;
+        const MOST_ROWS: usize = 8;
 
         #[inline(always)]
         fn simd(self) -> Avx512 {
@@ -89,19 +104,21 @@ mod pairs {
 
         #[inline(always)]
         fn weights(self, block: &Block) -> __m512bh {
-            // SAFETY: the CPU has AVX-512 F (`new`), a block is 64 bytes, and both types are plain
-            // bits of one register.
-            unsafe {
-                std::mem::transmute::<std::arch::x86_64::__m512i, __m512bh>(_mm512_loadu_si512(
-                    block.as_ptr().cast(),
-                ))
-            }
+            // SAFETY: the CPU has AVX-512 F (`new`), and a block is 64 bytes.
+            as_pairs(unsafe { _mm512_loadu_si512(block.as_ptr().cast()) })
         }
 
         #[inline(always)]
-        fn step(self, sum: __m512, x: &[bf16; BLOCK], w: __m512bh) -> __m512 {
+        fn splat(self, x: [bf16; 2]) -> __m512bh {
+            let pair: i32 = bytemuck::cast(x);
+            // SAFETY: the CPU has AVX-512 F (`new`).
+            as_pairs(unsafe { _mm512_set1_epi32(pair) })
+        }
+
+        #[inline(always)]
+        fn step(self, sum: __m512, x: __m512bh, w: __m512bh) -> __m512 {
             // SAFETY: the CPU has AVX-512 BF16 (`new`).
-            unsafe { _mm512_dpbf16_ps(sum, self.weights(x), w) }
+            unsafe { _mm512_dpbf16_ps(sum, w, x) }
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Linear layers: rows of activations times weights in bf16 or a block format.
 //!
-//! A call has two stages: the activations are brought into the forms that the products read (bf16, or
-//! f32 with even and odd columns apart, for bf16 weights; 8-bit integers for quantised ones), then
+//! A call has two stages: the activations are brought into the forms that the products read (bf16 or
+//! f32 for bf16 weights; 8-bit integers for quantised ones), then
 //! each thread computes the products of one contiguous share of the weights, so that it reads memory
 //! in order.
 
-mod columns;
 mod dot;
 mod output;
 mod pack;
 mod panels;
+mod plain;
 
 use std::ops::Range;
 
@@ -19,22 +19,20 @@ use crate::arena::Buffer;
 use crate::blocks::{BLOCK_COLUMNS, Line};
 use crate::disjoint::Disjoint;
 use crate::isa::{CheckedIsa, Isa, Precision};
-use crate::matrix::{
-    BLOCK, Matrix, PlainRows, QuantisedRows, ROW_MULTIPLE, Section, SectionWeights,
-};
+use crate::matrix::{Matrix, PlainRows, QuantisedRows, Section, SectionWeights};
 use crate::pool::Pool;
 use crate::simd::{ByteSimd, Simd};
-use columns::columns;
 use dot::Widened;
 pub(crate) use output::Output;
 use output::Target;
 pub(crate) use pack::round;
 use pack::{pack_bf16, pack_widened};
 use panels::{Multiplied, QuantisedBlock, integer_panels, quantise, widened_panels};
+use plain::plain_panels;
 
 /// Multiply-adds, with 8 extra for each weight read, below which a product is computed by the
 /// calling thread alone: about what a fork-join costs (1 to 2 µs).
-const INLINE_WORK: usize = if cfg!(miri) { 1 << 12 } else { 1 << 19 };
+const INLINE_WORK: usize = if cfg!(miri) { 1 << 12 } else { 1 << 20 };
 
 /// Activations from which packing them is worth a fork-join of its own.
 const PARALLEL_PACK: usize = if cfg!(miri) { 64 } else { 1 << 16 };
@@ -78,7 +76,7 @@ pub(crate) fn linear(
         for section in w.sections() {
             let weights = &section.weights;
             let (units, columns) = match weights {
-                SectionWeights::Plain(w) => (w.rows().div_ceil(ROW_MULTIPLE), w.rows()),
+                SectionWeights::Plain(w) => (w.panels(), w.rows()),
                 SectionWeights::Quantised(w) => (w.panels(), w.rows()),
             };
             let share = share(thread, threads, w.bytes(), start, weights.bytes(), units);
@@ -116,8 +114,8 @@ struct Packed<'a> {
     x: &'a [f32],
     cols: usize,
     /// For plain weights: pairs, or widened.
-    pairs: &'a [[bf16; BLOCK]],
-    widened: &'a [[f32; BLOCK]],
+    pairs: &'a [[bf16; 2]],
+    widened: &'a [[f32; 2]],
     /// For quantised weights, unless they read `x` itself.
     integers: &'a [QuantisedBlock],
     /// Blocks of a row of `integers`: whole chunks of every format.
@@ -140,8 +138,8 @@ impl<'a> Packed<'a> {
         let mut packed = Packed { x, cols, pairs: &[], widened: &[], integers: &[], stride: 0 };
 
         let plain_lines = if w.sections().iter().any(is_plain) {
-            let block = if pair_products { 1 } else { 2 };
-            m * cols.div_ceil(BLOCK) * block
+            let pair = if pair_products { size_of::<[bf16; 2]>() } else { size_of::<[f32; 2]>() };
+            (m * cols.div_ceil(2) * pair).div_ceil(size_of::<Line>())
         } else {
             0
         };
@@ -156,18 +154,20 @@ impl<'a> Packed<'a> {
         let (plain, integers) =
             scratch.slice_mut::<Line>(plain_lines + integer_lines).split_at_mut(plain_lines);
         if plain_lines > 0 && pair_products {
-            let pairs = bytemuck::cast_slice_mut::<Line, [bf16; BLOCK]>(plain);
+            let pairs = bytemuck::cast_slice_mut::<Line, [bf16; 2]>(plain);
+            let pairs = &mut pairs[..m * cols.div_ceil(2)];
             pack_rows(pool, pairs, x, m, cols, |packed, x| {
-                dispatch!(isa, pack_bf16(packed: &mut [[bf16; BLOCK]], x: &[f32], cols: usize));
+                dispatch!(isa, pack_bf16(packed: &mut [[bf16; 2]], x: &[f32], cols: usize));
             });
             packed.pairs = pairs;
         } else if plain_lines > 0 {
             let round = precision == Precision::Bf16;
-            let widened = bytemuck::cast_slice_mut::<Line, [f32; BLOCK]>(plain);
+            let widened = bytemuck::cast_slice_mut::<Line, [f32; 2]>(plain);
+            let widened = &mut widened[..m * cols.div_ceil(2)];
             pack_rows(pool, widened, x, m, cols, |packed, x| {
                 dispatch!(
                     isa,
-                    pack_widened(packed: &mut [[f32; BLOCK]], x: &[f32], cols: usize, round: bool)
+                    pack_widened(packed: &mut [[f32; 2]], x: &[f32], cols: usize, round: bool)
                 );
             });
             packed.widened = widened;
@@ -190,18 +190,17 @@ impl<'a> Packed<'a> {
     fn product(&self, isa: CheckedIsa, section: &Section, share: Range<usize>, target: Target<'_>) {
         match &section.weights {
             SectionWeights::Plain(w) => {
-                let range = share.start * ROW_MULTIPLE..w.rows().min(share.end * ROW_MULTIPLE);
                 let x = self.widened;
                 #[cfg(target_arch = "x86_64")]
                 if x.is_empty() {
-                    return avx512_bf16_columns(isa, self.pairs, w, range, target);
+                    return avx512_bf16_panels(isa, self.pairs, w, share, target);
                 }
                 dispatch!(
                     isa,
-                    widened_columns(
-                        x: &[[f32; BLOCK]],
+                    widened_plain(
+                        x: &[[f32; 2]],
                         w: &PlainRows,
-                        range: Range<usize>,
+                        share: Range<usize>,
                         target: Target<'_>,
                     )
                 );
@@ -273,35 +272,35 @@ fn pack_rows<T: Send>(
     });
 }
 
-/// `columns` on widened weights.
+/// `plain_panels` on widened weights.
 #[inline(always)]
-fn widened_columns<S: Simd>(
+fn widened_plain<S: Simd>(
     s: S,
-    x: &[[f32; BLOCK]],
+    x: &[[f32; 2]],
     w: &PlainRows,
-    range: Range<usize>,
+    share: Range<usize>,
     target: Target<'_>,
 ) {
-    columns(Widened(s), x, w, range, target);
+    plain_panels(Widened(s), x, w, share, target);
 }
 
-/// `columns` on dot products of bf16 pairs.
+/// `plain_panels` on dot products of bf16 pairs.
 #[cfg(target_arch = "x86_64")]
-fn avx512_bf16_columns(
+fn avx512_bf16_panels(
     isa: CheckedIsa,
-    x: &[[bf16; BLOCK]],
+    x: &[[bf16; 2]],
     w: &PlainRows,
-    range: Range<usize>,
+    share: Range<usize>,
     target: Target<'_>,
 ) {
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-    fn inner(x: &[[bf16; BLOCK]], w: &PlainRows, range: Range<usize>, target: Target<'_>) {
+    fn inner(x: &[[bf16; 2]], w: &PlainRows, share: Range<usize>, target: Target<'_>) {
         // SAFETY: this function's own features are those of `PairProducts`.
-        columns(unsafe { dot::PairProducts::new() }, x, w, range, target);
+        plain_panels(unsafe { dot::PairProducts::new() }, x, w, share, target);
     }
     assert_eq!(isa.get(), Isa::Avx512Bf16);
     // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
-    unsafe { inner(x, w, range, target) };
+    unsafe { inner(x, w, share, target) };
 }
 
 /// `integer_panels` on the instruction set's ordinary multiplications.

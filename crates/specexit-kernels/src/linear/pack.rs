@@ -2,8 +2,7 @@
 
 use half::bf16;
 
-use crate::matrix::BLOCK;
-use crate::simd::{LANES, Simd};
+use crate::simd::Simd;
 
 /// Rounds to the nearest bf16, ties to even; NaN stays NaN. (`bf16::from_f32` in a form that the
 /// compiler vectorises.)
@@ -15,57 +14,40 @@ pub(crate) fn round(value: f32) -> u16 {
     (if value.is_nan() { quiet } else { rounded }) as u16
 }
 
-/// Rows of `x` `[_, cols]`, `cols > 0`, as bf16, padded with zeros to whole blocks.
+/// Rows of `x` `[_, cols]`, `cols > 0`, as pairs of neighbouring bf16, padded with zero.
 #[inline(always)]
-pub(super) fn pack_bf16<S: Simd>(_: S, packed: &mut [[bf16; BLOCK]], x: &[f32], cols: usize) {
-    let rows = packed.chunks_exact_mut(cols.div_ceil(BLOCK));
+pub(super) fn pack_bf16<S: Simd>(_: S, packed: &mut [[bf16; 2]], x: &[f32], cols: usize) {
+    let rows = packed.chunks_exact_mut(cols.div_ceil(2));
     for (packed, x) in rows.zip(x.chunks_exact(cols)) {
-        let (whole, rest) = x.as_chunks::<BLOCK>();
-        for (block, x) in packed.iter_mut().zip(whole) {
-            *block = x.map(|value| bf16::from_bits(round(value)));
+        let (packed, padding) = packed.as_flattened_mut().split_at_mut(cols);
+        for (to, &value) in packed.iter_mut().zip(x) {
+            *to = bf16::from_bits(round(value));
         }
-        if !rest.is_empty() {
-            let block = &mut packed[whole.len()];
-            *block = [bf16::ZERO; BLOCK];
-            for (to, &value) in block.iter_mut().zip(rest) {
-                *to = bf16::from_bits(round(value));
-            }
-        }
+        padding.fill(bf16::ZERO);
     }
 }
 
-/// Rows of `x` `[_, cols]`, `cols > 0`, in blocks of 16 even and 16 odd columns, padded with zeros;
-/// rounded to bf16 values if `rounded`.
+/// Rows of `x` `[_, cols]`, `cols > 0`, in pairs, padded with zero; rounded to bf16 values if
+/// `rounded`.
 #[inline(always)]
 pub(super) fn pack_widened<S: Simd>(
     _: S,
-    packed: &mut [[f32; BLOCK]],
+    packed: &mut [[f32; 2]],
     x: &[f32],
     cols: usize,
     rounded: bool,
 ) {
-    let rows = packed.chunks_exact_mut(cols.div_ceil(BLOCK));
+    let rows = packed.chunks_exact_mut(cols.div_ceil(2));
     for (packed, x) in rows.zip(x.chunks_exact(cols)) {
-        let (whole, rest) = x.as_chunks::<BLOCK>();
-        for (block, x) in packed.iter_mut().zip(whole) {
-            deinterleave(block, x, rounded);
+        let (packed, padding) = packed.as_flattened_mut().split_at_mut(cols);
+        if rounded {
+            for (to, &value) in packed.iter_mut().zip(x) {
+                *to = f32::from_bits(u32::from(round(value)) << 16);
+            }
+        } else {
+            packed.copy_from_slice(x);
         }
-        if !rest.is_empty() {
-            let mut last = [0.0; BLOCK];
-            last[..rest.len()].copy_from_slice(rest);
-            deinterleave(&mut packed[whole.len()], &last, rounded);
-        }
-    }
-}
-
-#[inline(always)]
-fn deinterleave(block: &mut [f32; BLOCK], x: &[f32; BLOCK], rounded: bool) {
-    for i in 0..LANES {
-        block[i] = x[2 * i];
-        block[LANES + i] = x[2 * i + 1];
-    }
-    if rounded {
-        *block = block.map(|value| f32::from_bits(u32::from(round(value)) << 16));
+        padding.fill(0.0);
     }
 }
 
@@ -84,18 +66,18 @@ mod tests {
     }
 
     #[test]
-    fn pads_rows_and_parts_even_from_odd() {
-        let x: Vec<f32> = (0..2 * 35).map(|i| i as f32).collect();
-        let mut packed = [[7.0; BLOCK]; 4];
+    fn rows_are_padded_to_whole_pairs() {
+        let x: Vec<f32> = (0..2 * 35).map(|i| i as f32 + 1.0 / 1024.0).collect();
+        let mut packed = [[7.0; 2]; 36];
         pack_widened(Scalar, &mut packed, &x, 35, false);
-        assert_eq!(packed[0][..3], [0.0, 2.0, 4.0]);
-        assert_eq!(packed[0][LANES..][..3], [1.0, 3.0, 5.0]);
-        assert_eq!(packed[3][..3], [67.0, 69.0, 0.0]);
-        assert_eq!(packed[3][LANES..][..2], [68.0, 0.0]);
+        assert_eq!((packed[1], packed[17]), ([x[2], x[3]], [x[34], 0.0]));
+        assert_eq!((packed[18], packed[35]), ([x[35], x[36]], [x[69], 0.0]));
+        pack_widened(Scalar, &mut packed, &x, 35, true);
+        assert_eq!((packed[17], packed[35]), ([34.0, 0.0], [69.0, 0.0]));
 
-        let mut packed = [[bf16::ONE; BLOCK]; 4];
+        let mut packed = [[bf16::ONE; 2]; 36];
         pack_bf16(Scalar, &mut packed, &x, 35);
-        assert_eq!(packed[2][0].to_f32(), 35.0);
-        assert_eq!(packed[3][..4], [67.0, 68.0, 69.0, 0.0].map(bf16::from_f32));
+        assert_eq!(packed[17], [34.0, 0.0].map(bf16::from_f32));
+        assert_eq!(packed[35], [69.0, 0.0].map(bf16::from_f32));
     }
 }

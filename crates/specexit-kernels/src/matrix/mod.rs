@@ -4,10 +4,9 @@ mod plain;
 mod quantised;
 
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
 
 use crate::blocks::BlockFormat;
-pub(crate) use plain::{BLOCK, Block, PlainRows, ROW_MULTIPLE};
+pub(crate) use plain::{Block, PANEL, PlainRows};
 pub use quantised::BlocksError;
 pub(crate) use quantised::QuantisedRows;
 
@@ -111,7 +110,8 @@ impl Matrix {
         let (rows, cols) = (self.rows, self.cols);
         assert_eq!(data.len(), rows * cols, "data of a [{rows}, {cols}] matrix");
         for row in 0..rows {
-            self.row_mut(row).convert_from_f32_slice(&data[row * cols..][..cols]);
+            let (rows, at) = self.plain_mut(row);
+            rows.round_row(at, &data[row * cols..][..cols]);
         }
     }
 
@@ -167,7 +167,8 @@ impl Matrix {
     ///
     /// If the row does not exist or is quantised, or `data` does not have `cols` values.
     pub fn set_row(&mut self, row: usize, data: &[bf16]) {
-        self.row_mut(row).copy_from_slice(data);
+        let (rows, at) = self.plain_mut(row);
+        rows.write_row(at, data);
     }
 
     /// Copies row `row` as f32 to `to` `[cols]`: exact for bf16, and for quantised weights what their
@@ -180,9 +181,7 @@ impl Matrix {
         assert_eq!(to.len(), self.cols, "a row of a [{}, {}] matrix", self.rows, self.cols);
         let section = &self.sections[self.section_of(row)];
         match &section.weights {
-            SectionWeights::Plain(rows) => {
-                rows.row(row - section.first_row).convert_to_f32_slice(to);
-            }
+            SectionWeights::Plain(rows) => rows.read_row(row - section.first_row, to),
             SectionWeights::Quantised(rows) => rows.read_row(row - section.first_row, to),
         }
     }
@@ -212,11 +211,12 @@ impl Matrix {
         self.sections.partition_point(|section| section.first_row + section.weights.rows() <= row)
     }
 
-    fn row_mut(&mut self, row: usize) -> &mut [bf16] {
+    /// The bf16 section that has row `row`, and the row's place there.
+    fn plain_mut(&mut self, row: usize) -> (&mut PlainRows, usize) {
         let section = self.section_of(row);
         let section = &mut self.sections[section];
         match &mut section.weights {
-            SectionWeights::Plain(rows) => rows.row_mut(row - section.first_row),
+            SectionWeights::Plain(rows) => (rows, row - section.first_row),
             SectionWeights::Quantised(_) => panic!("row {row} is quantised"),
         }
     }
@@ -261,6 +261,7 @@ mod tests {
             let data: Vec<u8> = [0, 0x3c].into_iter().chain(0..32).collect();
             Matrix::from_blocks(BlockFormat::Q8_0, rows, 32, 2, |_| data.as_slice()).unwrap()
         };
+        let quantised = blocks(17).bytes();
         let stacked =
             Matrix::stack(vec![numbered(2, 32), numbered(1, 32), blocks(17), numbered(2, 32)]);
         assert_eq!((stacked.rows(), stacked.sections.len()), (22, 3));
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(row(&stacked, 3)[..4], [0.0, 1.0, 2.0, 3.0]);
         assert_eq!(row(&stacked, 19)[31], 31.0);
         assert_eq!(row(&stacked, 21)[1], 33.0);
-        assert_eq!(stacked.bytes(), 5 * 64 + 2 * 17 * 64);
+        assert_eq!(stacked.bytes(), 2 * (32 * 64) + quantised);
     }
 
     #[test]

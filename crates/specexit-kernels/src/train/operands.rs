@@ -6,11 +6,13 @@ use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
 use crate::kernels::Kernels;
 use crate::linear::round;
-use crate::matrix::BLOCK;
 use crate::simd::{LANES, Simd};
 
 /// Two neighbouring bf16 in one word, the first in the low half: what `vdpbf16ps` multiplies.
 pub(super) type Pair = u32;
+
+/// Inner dimensions are padded to a multiple of it.
+const BLOCK: usize = 32;
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 2 * LANES;

@@ -1,0 +1,117 @@
+//! Products with bf16 weights: panels of 32 outputs for all rows, tile by tile.
+//!
+//! A tile keeps the sums of its rows in registers, two vectors each, while it walks along the panel
+//! and broadcasts the rows' activations pair by pair. Weights come from memory once: up to eight rows
+//! meet them there, further ones find them in the level-2 cache.
+
+use std::ops::Range;
+
+use super::dot::{Dot, Vector};
+use super::output::Target;
+use crate::matrix::{Block, PANEL, PlainRows};
+use crate::simd::{LANES, Simd};
+
+/// Bytes of weights that stay in the level-2 cache while further rows pass.
+const GROUP: usize = if cfg!(miri) { 4 << 10 } else { 128 << 10 };
+
+/// Pairs of columns between the one in use and the one being fetched: 4 KiB.
+const AHEAD: usize = 32;
+
+/// Panels `range` of `w` times the packed rows `x`, `w.pairs()` pairs each.
+///
+/// Every element is accumulated pair by pair along the row, whatever the tile that computes it.
+#[inline(always)]
+pub(super) fn plain_panels<D: Dot>(
+    d: D,
+    x: &[D::X],
+    w: &PlainRows,
+    range: Range<usize>,
+    target: Target<'_>,
+) {
+    let pairs = w.pairs();
+    let m = x.len() / pairs;
+    let group =
+        if m <= D::MOST_ROWS { range.len() } else { GROUP * range.len() / w.bytes().max(1) };
+    for start in range.clone().step_by(group.max(1)) {
+        for row in (0..m).step_by(D::MOST_ROWS) {
+            let rows = &x[row * pairs..m.min(row + D::MOST_ROWS) * pairs];
+            for panel in start..range.end.min(start + group.max(1)) {
+                // Further rows find the weights where the first ones left them.
+                if row == 0 {
+                    some_rows::<D, true>(d, rows, w, panel, row, target);
+                } else {
+                    some_rows::<D, false>(d, rows, w, panel, row, target);
+                }
+            }
+        }
+    }
+}
+
+/// At most `MOST_ROWS` rows, the first of which is `row` of `y`.
+#[inline(always)]
+fn some_rows<D: Dot, const FETCH: bool>(
+    d: D,
+    x: &[D::X],
+    w: &PlainRows,
+    panel: usize,
+    row: usize,
+    target: Target<'_>,
+) {
+    let count = x.len() / w.pairs();
+    // Known when compiled, so that wide tiles are not even built where registers are few.
+    if D::MOST_ROWS == 8 {
+        match count {
+            1 => tile::<D, 1, FETCH>(d, x, w, panel, row, target),
+            2 => tile::<D, 2, FETCH>(d, x, w, panel, row, target),
+            3 => tile::<D, 3, FETCH>(d, x, w, panel, row, target),
+            4 => tile::<D, 4, FETCH>(d, x, w, panel, row, target),
+            5 => tile::<D, 5, FETCH>(d, x, w, panel, row, target),
+            6 => tile::<D, 6, FETCH>(d, x, w, panel, row, target),
+            7 => tile::<D, 7, FETCH>(d, x, w, panel, row, target),
+            _ => tile::<D, 8, FETCH>(d, x, w, panel, row, target),
+        }
+    } else if count == 1 {
+        tile::<D, 1, FETCH>(d, x, w, panel, row, target);
+    } else {
+        tile::<D, 2, FETCH>(d, x, w, panel, row, target);
+    }
+}
+
+/// `M` rows times one panel.
+#[inline(always)]
+fn tile<D: Dot, const M: usize, const FETCH: bool>(
+    d: D,
+    x: &[D::X],
+    w: &PlainRows,
+    panel: usize,
+    row: usize,
+    target: Target<'_>,
+) {
+    let s = d.simd();
+    let blocks = w.panel(panel);
+    let pairs = blocks.len();
+    assert_eq!(x.len(), M * pairs);
+    let mut sums: [[Vector<D>; 2]; M] = [[s.splat(0.0); 2]; M];
+    for (i, [low, high]) in blocks.iter().enumerate() {
+        if FETCH {
+            let ahead: *const [Block; 2] = blocks.as_ptr().wrapping_add(i + AHEAD);
+            s.prefetch(ahead.cast());
+            s.prefetch(ahead.cast::<Block>().wrapping_add(1).cast());
+        }
+        let (low, high) = (d.weights(low), d.weights(high));
+        for j in 0..M {
+            // SAFETY: `i` is less than `pairs`, and `x` has `M` times as many.
+            let x = d.splat(unsafe { *x.get_unchecked(j * pairs + i) });
+            sums[j][0] = d.step(sums[j][0], x, low);
+            sums[j][1] = d.step(sums[j][1], x, high);
+        }
+    }
+    for j in 0..M {
+        let mut totals = [0.0; PANEL];
+        for (half, totals) in totals.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            s.store(sums[j][half], totals);
+        }
+        // SAFETY: each thread has its own range of panels.
+        unsafe { target.put(row + j, panel * PANEL, &totals) };
+    }
+}
