@@ -80,7 +80,7 @@ fn weight(format: BlockFormat, block: &[u8], i: usize) -> f64 {
                 _ => (48, block[16 + i % 32] >> (i / 32) & 1),
             };
             let byte = block[qs + i / 64 * 32 + i % 32];
-            let low = if i / 32 % 2 == 0 { byte & 15 } else { byte >> 4 };
+            let low = if (i / 32).is_multiple_of(2) { byte & 15 } else { byte >> 4 };
             d * scale * f64::from(low + 16 * high) - half(block, 2) * min
         }
         BlockFormat::Q6_K => {
