@@ -9,7 +9,7 @@ use crate::elementwise::{add, narrow, silu_mul_rows};
 use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::linear::{Output, linear};
 use crate::matrix::Matrix;
-use crate::norm::rms_norm_rows;
+use crate::norm::{rms_norm_heads, rms_norm_rows};
 use crate::pool::Pool;
 use crate::rope::{RopeTable, rope_rows};
 
@@ -135,6 +135,40 @@ impl Kernels {
             dispatch!(
                 self.isa,
                 rms_norm_rows(y: &mut [f32], x: &[f32], weight: &[f32], eps: f32)
+            );
+        });
+    }
+
+    /// The norm of [`rms_norm`](Self::rms_norm) in place for each of `heads` heads of `weight.len()`
+    /// values from column `offset` on: `x` `[m, row_stride]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit or the heads exceed the row.
+    pub fn rms_norm_heads(
+        &self,
+        x: &mut [f32],
+        row_stride: usize,
+        offset: usize,
+        heads: usize,
+        weight: &[f32],
+        eps: f32,
+    ) {
+        assert!(offset + heads * weight.len() <= row_stride, "heads exceed the row");
+        if heads * weight.len() == 0 {
+            return;
+        }
+        self.each_row(x, row_stride, |_, x| {
+            dispatch!(
+                self.isa,
+                rms_norm_heads(
+                    x: &mut [f32],
+                    row_stride: usize,
+                    offset: usize,
+                    heads: usize,
+                    weight: &[f32],
+                    eps: f32,
+                )
             );
         });
     }

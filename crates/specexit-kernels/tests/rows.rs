@@ -37,6 +37,23 @@ fn assert_row_invariant(
 }
 
 #[test]
+fn norms_of_heads_are_norms_of_rows_and_leave_the_other_columns() {
+    let (m, heads, width, offset, stride) = (3, 4, 21, 5, 5 + 4 * 21 + 2);
+    let mut numbers = Numbers::new(17);
+    let (x, weight) = (numbers.take(m * stride), numbers.take(width));
+    for kernels in all_kernels(2) {
+        let mut y = x.clone();
+        kernels.rms_norm_heads(&mut y, stride, offset, heads, &weight, 1e-6);
+        for (x, y) in x.chunks_exact(stride).zip(y.chunks_exact(stride)) {
+            let inner = offset..offset + heads * width;
+            let mut expected = x.to_vec();
+            kernels.rms_norm(&mut expected[inner.clone()], &x[inner], &weight, 1e-6);
+            assert_eq!(bits(y), bits(&expected), "{kernels:?}");
+        }
+    }
+}
+
+#[test]
 fn norms_are_row_invariant() {
     for &width in WIDTHS {
         let weight = Numbers::new(1).take(width);

@@ -58,7 +58,6 @@ pub(crate) struct Span<'a> {
 pub(crate) struct LayerBuffers {
     qkv: Vec<f32>,
     attn: Vec<f32>,
-    heads: Vec<f32>,
     gate_up: Vec<f32>,
     mlp: Vec<f32>,
 }
@@ -93,9 +92,8 @@ impl Attention {
         let qkv = sized(&mut buffers.qkv, rows * stride);
         kernels.linear(qkv, x, &self.qkv_proj, self.qkv_bias.as_deref());
         if let Some((q_norm, k_norm)) = &self.qk_norm {
-            let scratch = &mut buffers.heads;
-            norm_heads(kernels, qkv, stride, 0..q, q_norm, eps, scratch);
-            norm_heads(kernels, qkv, stride, q..q + kv, k_norm, eps, scratch);
+            kernels.rms_norm_heads(qkv, stride, 0, heads, q_norm, eps);
+            kernels.rms_norm_heads(qkv, stride, q, kv_heads, k_norm, eps);
         }
         kernels.rope(qkv, stride, 0, heads, positions, rope);
         kernels.rope(qkv, stride, q, kv_heads, positions, rope);
@@ -118,29 +116,6 @@ impl Attention {
         let shape = AttentionShape { heads, kv_heads, head_dim, scale };
         kernels.attention(attn, qkv, stride, shape, &sequences);
         kernels.linear_add(residual, attn, &self.o_proj);
-    }
-}
-
-/// Qwen3's per-head norm over columns `columns` of every row.
-fn norm_heads(
-    kernels: &Kernels,
-    qkv: &mut [f32],
-    stride: usize,
-    columns: std::ops::Range<usize>,
-    weight: &[f32],
-    eps: f32,
-    scratch: &mut Vec<f32>,
-) {
-    let width = columns.len();
-    let rows = qkv.len() / stride;
-    let scratch = sized(scratch, 2 * rows * width);
-    let (source, normed) = scratch.split_at_mut(rows * width);
-    for (row, to) in qkv.chunks_exact(stride).zip(source.chunks_exact_mut(width)) {
-        to.copy_from_slice(&row[columns.clone()]);
-    }
-    kernels.rms_norm(normed, source, weight, eps);
-    for (row, from) in qkv.chunks_exact_mut(stride).zip(normed.chunks_exact(width)) {
-        row[columns.clone()].copy_from_slice(from);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::part::Seen;
-use super::row::{self, HeadScores, attend_row};
+use super::row::{self, attend_row};
 use super::stored::{Cache, KeysValues, Stored};
 use super::tile::{Chunk, Group, Scores, TILE, Tile};
 use super::{AttentionSequence, AttentionShape};
@@ -182,8 +182,9 @@ fn attend_stored<S: Simd, E: Stored>(
         has_next: chunk + 1 < chunks.end,
     };
     if S::MANY_REGISTERS && row::fits(block) {
-        let mut scores: HeadScores = row::NO_SCORES;
+        let mut scores = row::take_scores();
         attend_row(s, block, cache, chunk, merge, seen, &mut scores, out, start);
+        row::keep_scores(scores);
         return;
     }
     let mut scores: Scores = [[0.0; CHUNK.end]; TILE];

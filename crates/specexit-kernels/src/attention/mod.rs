@@ -4,8 +4,8 @@
 //! chunk form a [`part`], and its parts are merged in the order of the chunks; so the same bits come
 //! out whether one thread goes through all chunks or several threads share them.
 //!
-//! The work is cut by rows into blocks. When there are enough blocks for all threads each is done by
-//! one; otherwise (few rows, as in decoding) the chunks of a block are shared and merged afterwards.
+//! The work is cut by rows into blocks. When there are enough blocks of like length for all threads each
+//! is done by one; otherwise (few rows, as in decoding) the chunks of a block are shared and merged afterwards.
 
 mod block;
 mod part;
@@ -112,6 +112,7 @@ pub(crate) fn attention(
     let call = Call { q, q_stride, shape, sequences, rows_per_block };
     let blocks = call.blocks().count();
     let chunks: usize = call.blocks().map(|block| block.chunks()).sum();
+    let longest = call.blocks().map(|block| block.chunks()).max().unwrap_or(0);
     let parts: usize = call.blocks().map(|block| block.chunks() * block.part_len()).sum();
     let work: usize = sequences.iter().map(|s| s.rows.len() * (s.start + s.rows.len())).sum();
     let out = &Disjoint::new(out);
@@ -121,7 +122,10 @@ pub(crate) fn attention(
             let block = &block;
             dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
         }
-    } else if blocks >= 2 * pool.threads() || parts * size_of::<f32>() > PARTS {
+    } else if blocks >= 2 * pool.threads()
+        || longest * pool.threads() <= chunks
+        || parts * size_of::<f32>() > PARTS
+    {
         pool.claim(blocks, |index| {
             let block = &call.blocks().nth(index).expect("claimed below the number of blocks");
             dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));

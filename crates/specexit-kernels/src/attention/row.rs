@@ -5,6 +5,8 @@
 //! together, as many as have their sums in registers: their keys lie side by side, and their sums do
 //! not wait for one another. Every sum is that of [`Tile`](super::tile::Tile), bit by bit.
 
+use std::cell::Cell;
+
 use super::block::{Block, CHUNK};
 use super::part::{Factors, Seen};
 use super::stored::{Cache, Stored};
@@ -19,8 +21,20 @@ const SUMS: usize = 12;
 /// Scores, then weights, of heads over one chunk.
 pub(super) type HeadScores = [[f32; CHUNK.end]; SUMS];
 
-/// Of no head.
-pub(super) const NO_SCORES: HeadScores = [[0.0; CHUNK.end]; SUMS];
+thread_local! {
+    /// Kept, because filling so many with zeros takes as long as a short chunk.
+    static SCORES: Cell<Option<Box<HeadScores>>> = const { Cell::new(None) };
+}
+
+/// Scores of anything.
+pub(super) fn take_scores() -> Box<HeadScores> {
+    SCORES.take().unwrap_or_else(|| Box::new([[0.0; CHUNK.end]; SUMS]))
+}
+
+/// Keeps what [`take_scores`] gave.
+pub(super) fn keep_scores(scores: Box<HeadScores>) {
+    SCORES.set(Some(scores));
+}
 
 /// Whether heads of `block` are for this file: one row, no shared keys, heads of whole vectors.
 /// (Where registers are few a tile does as well.)

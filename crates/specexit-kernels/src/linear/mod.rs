@@ -32,7 +32,7 @@ use plain::plain_panels;
 
 /// Multiply-adds, with 8 extra for each weight read, below which a product is computed by the
 /// calling thread alone: about what a fork-join costs (1 to 2 µs).
-const INLINE_WORK: usize = if cfg!(miri) { 1 << 12 } else { 1 << 20 };
+const INLINE_WORK: usize = if cfg!(miri) { 1 << 12 } else { 1 << 19 };
 
 /// Activations from which packing them is worth a fork-join of its own.
 const PARALLEL_PACK: usize = if cfg!(miri) { 64 } else { 1 << 16 };

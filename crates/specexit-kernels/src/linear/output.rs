@@ -1,6 +1,7 @@
 //! Where products go.
 
 use crate::disjoint::Disjoint;
+use crate::simd::{LANES, Simd};
 
 /// What becomes of a product.
 #[derive(Clone, Copy)]
@@ -27,30 +28,26 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Writes products of a row from the section's column `column` on to `y`; those behind its last
-    /// column come from padding and are dropped.
+    /// Writes sixteen products of a row from the section's column `column` on to `y`; those behind its
+    /// last column come from padding and are dropped.
     ///
     /// # Safety
     ///
     /// No other thread may use the same columns of `y`.
-    pub(super) unsafe fn put(&self, row: usize, column: usize, totals: &[f32]) {
-        let width = totals.len().min(self.columns.saturating_sub(column));
+    #[inline(always)]
+    pub(super) unsafe fn put<S: Simd>(&self, s: S, row: usize, column: usize, products: S::F) {
+        let width = LANES.min(self.columns.saturating_sub(column));
         let column = self.first + column.min(self.columns);
         let start = row * self.stride + column;
         // SAFETY: the caller has these columns to itself and holds no other part.
         let y = unsafe { self.y.part(start..start + width) };
-        match self.output {
-            Output::Set => y.copy_from_slice(&totals[..width]),
+        let result = match self.output {
+            Output::Set => products,
             Output::Biased(bias) => {
-                for ((y, total), bias) in y.iter_mut().zip(totals).zip(&bias[column..]) {
-                    *y = total + bias;
-                }
+                s.add(products, s.load_part(&bias[column..column + width], 0.0))
             }
-            Output::Added => {
-                for (y, total) in y.iter_mut().zip(totals) {
-                    *y += total;
-                }
-            }
-        }
+            Output::Added => s.add(s.load_part(y, 0.0), products),
+        };
+        s.store_part(result, y);
     }
 }

@@ -107,11 +107,9 @@ fn tile<D: Dot, const M: usize, const FETCH: bool>(
         }
     }
     for j in 0..M {
-        let mut totals = [0.0; PANEL];
-        for (half, totals) in totals.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            s.store(sums[j][half], totals);
+        for half in 0..2 {
+            // SAFETY: each thread has its own range of panels.
+            unsafe { target.put(s, row + j, panel * PANEL + half * LANES, sums[j][half]) };
         }
-        // SAFETY: each thread has its own range of panels.
-        unsafe { target.put(row + j, panel * PANEL, &totals) };
     }
 }

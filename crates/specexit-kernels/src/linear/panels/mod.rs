@@ -23,7 +23,7 @@ use tile::tile;
 use super::output::Target;
 use crate::blocks::{Line, PANEL_ROWS};
 use crate::matrix::QuantisedRows;
-use crate::simd::{ByteSimd, Simd};
+use crate::simd::ByteSimd;
 
 /// Bytes of weights that stay in the level-2 cache while further rows pass.
 const GROUP: usize = if cfg!(miri) { 4 << 10 } else { 128 << 10 };
@@ -124,9 +124,9 @@ impl Call<'_> {
         let sums = tile::<D, K, M, P>(d, x, lines, ahead);
         for p in 0..P {
             for j in 0..rows.len().min(M) {
-                let totals = d.simd().lanes(sums[p][j]);
+                let (row, column) = (rows.start + j, panels[p] * PANEL_ROWS);
                 // SAFETY: each thread has its own range of panels.
-                unsafe { self.target.put(rows.start + j, panels[p] * PANEL_ROWS, &totals) };
+                unsafe { self.target.put(d.simd(), row, column, sums[p][j]) };
             }
         }
     }

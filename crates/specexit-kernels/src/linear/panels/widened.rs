@@ -32,9 +32,8 @@ pub(super) fn panels<S: ByteSimd, K: Kind>(
             let second = &x[(count - 1) * cols..];
             let sums = rows::<S, K>(s, [x, second], cols, lines);
             for j in 0..count {
-                let totals = s.lanes(sums[j]);
                 // SAFETY: each thread has its own range of panels.
-                unsafe { target.put(tile * ROWS + j, panel * PANEL_ROWS, &totals) };
+                unsafe { target.put(s, tile * ROWS + j, panel * PANEL_ROWS, sums[j]) };
             }
         }
     }
