@@ -143,7 +143,8 @@ proptest! {
 fn mixed(cols: usize, rows: usize) -> (Matrix, Vec<f64>) {
     let (mut parts, mut weights) = (Vec::new(), Vec::new());
     for (i, format) in BlockFormat::ALL.into_iter().enumerate() {
-        let (part, values) = matrix(format, rows + 5 * i, cols, i as u64);
+        let more = if cfg!(miri) { i } else { 5 * i };
+        let (part, values) = matrix(format, rows + more, cols, i as u64);
         parts.push(part);
         weights.extend(values);
         if i % 3 == 1 {
@@ -258,7 +259,7 @@ fn rows_are_read_back_without_loss() {
 
 #[test]
 fn what_is_no_number_makes_its_row_nan_and_no_other() {
-    for format in BlockFormat::ALL {
+    for format in formats(3) {
         let cols = columns(format, 4);
         let (w, _) = matrix(format, 20, cols, 2);
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
