@@ -2,7 +2,8 @@
 //! a target decodes.
 //!
 //! [`compare()`] runs the comparison and [`table()`] prints it; [`SpeedMeter`] measures decoding,
-//! and [`LlamaBench`] the same by llama.cpp.
+//! [`MachineProbe`] what it could be, [`HeadMeter`] what a draft head adds, and [`LlamaBench`] what
+//! llama.cpp does.
 
 pub mod calibrate;
 mod compare;
@@ -42,7 +43,10 @@ pub use page::{EvalPage, EvalPageOptions, write_eval_page};
 pub use probing::{Probing, Rule, Trial};
 pub use record::Record;
 pub use records_file::{RECORDS_FORMAT, RECORDS_VERSION, read_records};
-pub use speed::{Speed, SpeedMeter, SpeedOptions};
+pub use speed::{
+    CpuTimes, DRAFTED, Floor, HeadCost, HeadMeter, MachineProbe, MachineSpeed, Memory, Rate, Shape,
+    Speed, SpeedMeter, SpeedOptions,
+};
 pub use statistics::{Difference, Proportion, mcnemar, mean, median, quantile, wilson_interval};
 pub use summary::{REFERENCE, Summary, by_group, summarise};
 pub use table::table;

@@ -1,6 +1,7 @@
 //! Prints what a linear layer `[1024 -> 3072]` costs for 1 to 512 rows: µs, GFLOP/s, GB/s of weights
 //! read, and the time against that of one row, over 24 weights in turn (151 MB) so that caches do
-//! not flatter. Arguments: threads, precision (`bf16`, `f32`), instruction set.
+//! not flatter, and how fast all threads read such a block without multiplying. Arguments: threads,
+//! precision (`bf16`, `f32`), instruction set.
 //!
 //! ```text
 //! cargo run --release -p specexit-kernels --example bandwidth -- 2 bf16 avx512-bf16
@@ -9,7 +10,7 @@
 
 use std::time::Instant;
 
-use specexit_kernels::{Isa, Kernels, Matrix, Precision};
+use specexit_kernels::{Isa, Kernels, Precision, ProductProbe, ReadProbe};
 
 const K: usize = 1024;
 const N: usize = 3072;
@@ -26,28 +27,21 @@ fn main() {
     let isa = arguments.next().map_or(Isa::detect(), |name| name.parse().expect("isa"));
     let kernels = Kernels::with_isa(threads, precision, isa);
 
-    let mut state = 1_u32;
-    let mut number = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let values: Vec<f32> = (0..N * K).map(|_| number() * 0.1).collect();
-    let weights: Vec<Matrix> = (0..WEIGHTS).map(|_| Matrix::from_f32(N, K, &values)).collect();
-    let x: Vec<f32> = (0..512 * K).map(|_| number()).collect();
-    let mut y = vec![0.0; 512 * N];
+    let mut product = ProductProbe::new(512, K, N, WEIGHTS);
+    let block = ReadProbe::new(WEIGHTS * product.weight_bytes());
 
     println!("[{K} -> {N}], {threads} threads, {isa}, {precision:?}");
     // Rounds over all sizes, so that a neighbour's load falls on all of them alike.
     let mut times = [const { Vec::new() }; ROWS.len()];
+    let mut reads = Vec::new();
     let start = Instant::now();
     while start.elapsed().as_secs_f64() < 6.0 {
         for (times, m) in times.iter_mut().zip(ROWS) {
-            for w in &weights[..if m == 512 { 2 } else { WEIGHTS }] {
-                let start = Instant::now();
-                kernels.linear(&mut y[..m * N], &x[..m * K], w, None);
-                times.push(start.elapsed().as_secs_f64());
+            for _ in 0..if m == 512 { 2 } else { WEIGHTS } {
+                times.push(product.pass(&kernels, m));
             }
         }
+        reads.push(block.pass(&kernels));
     }
     let median = |times: &mut Vec<f64>| {
         times.sort_by(f64::total_cmp);
@@ -64,9 +58,11 @@ fn main() {
             "{m:5} {:10.1} {:10.1} {:9.1} {:8.1} {:7.2}",
             time * 1e6,
             times[0] * 1e6,
-            2.0 * (m * N * K) as f64 / time / 1e9,
-            weights[0].bytes() as f64 / time / 1e9,
+            product.flops(m) / time / 1e9,
+            product.weight_bytes() as f64 / time / 1e9,
             time / one,
         );
     }
+    println!("reading alone: {:.1} GB/s", block.bytes() as f64 / median(&mut reads) / 1e9);
+    println!("              {:.1} GB/s at best", block.bytes() as f64 / reads[0] / 1e9);
 }

@@ -16,6 +16,7 @@ mod kv_cache;
 mod model;
 pub mod probe;
 mod raw_head;
+mod step_probe;
 mod target;
 
 pub use chat_template::{ChatTemplate, Message, RenderOptions};
@@ -28,6 +29,7 @@ pub use model::{Model, ModelText};
 pub use probe::{Positions, Probe};
 pub use raw_head::RawHead;
 pub use source::{ModelFiles, ModelSource};
+pub use step_probe::StepProbe;
 pub use target::{LogitRows, PREFILL_CHUNK, States, Target, TargetRows, Workspace};
 pub use tokenizer::Tokenizer;
 pub use weights::Weights;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use specexit_eval::SpeedOptions;
 use specexit_model::ModelSource;
 
-use super::ModelChoice;
+use super::{HeadChoice, ModelChoice};
 use crate::failure::usage;
 use crate::low;
 
 /// One measurement.
 pub(crate) struct Bench {
     pub(crate) model: ModelChoice,
+    pub(crate) head: Option<HeadChoice>,
     pub(crate) options: SpeedOptions,
     /// llama-bench and the file that it reads.
     pub(crate) llama_bench: Option<(PathBuf, PathBuf)>,
@@ -29,7 +30,8 @@ impl Bench {
             (Some(program), ModelSource::Gguf(file)) => Some((program, file.clone())),
             (Some(_), _) => return usage("--vs-llama-cpp needs a .gguf file as --model"),
         };
+        let head = HeadChoice::new(&args.head, &model)?;
         let options = SpeedOptions { repetitions: args.repetitions, ..SpeedOptions::default() };
-        Ok(Self { model, options, llama_bench, json: args.json })
+        Ok(Self { model, head, options, llama_bench, json: args.json })
     }
 }
