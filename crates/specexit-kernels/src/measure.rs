@@ -9,23 +9,25 @@ use std::time::Instant;
 use crate::arena::Buffer;
 use crate::kernels::Kernels;
 use crate::matrix::Matrix;
-use crate::simd::Simd;
+use crate::simd::{Lanes, Simd};
 
 /// What a thread takes at a time: enough to make taking cheap, small enough that threads end together.
 const CHUNK: usize = 1 << 18;
 
-/// Places of a chunk that are read in turn. The linear kernels read several rows of weights at once, and so many
-/// streams keep more of the memory busy than one.
+/// What a pass reads at most: at the rates of today's memory a few milliseconds, so that on a busy machine some passes
+/// are not interrupted.
+const PIECE: usize = 1 << 26;
+
+/// Places of a chunk that are read in turn: as many as there are independent sums.
 const STREAMS: usize = 4;
 
-/// A cache line.
-type Line = [u64; 8];
-
-/// A block of memory, on huge pages where the system grants them, that all threads read once a pass.
+/// A block of memory, on huge pages where the system grants them, that all threads read together.
 #[derive(Debug)]
 pub struct ReadProbe {
     block: Buffer,
     bytes: usize,
+    /// Where the next pass begins.
+    next: usize,
 }
 
 impl ReadProbe {
@@ -33,41 +35,39 @@ impl ReadProbe {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let bytes = bytes.max(1).next_multiple_of(CHUNK);
-        Self { block: Buffer::new(bytes), bytes }
+        Self { block: Buffer::new(bytes), bytes, next: 0 }
     }
 
-    /// Bytes that a pass reads.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Reads the block once, on all threads of `kernels`; seconds.
-    pub fn pass(&self, kernels: &Kernels) -> f64 {
-        let lines: &[Line] = self.block.slice(self.bytes / size_of::<Line>());
-        let per_chunk = CHUNK / size_of::<Line>();
+    /// Reads the next 64 MiB of the block, or all of a smaller one, on all threads of `kernels`; bytes per second.
+    pub fn pass(&mut self, kernels: &Kernels) -> f64 {
+        let bytes = PIECE.min(self.bytes - self.next);
+        let lines: &[Lanes] = self.block.slice(self.bytes / size_of::<Lanes>());
+        let lines = &lines[self.next / size_of::<Lanes>()..][..bytes / size_of::<Lanes>()];
+        self.next = (self.next + bytes) % self.bytes;
+        let per_chunk = CHUNK / size_of::<Lanes>();
         let start = Instant::now();
-        kernels.pool().claim(lines.len() / per_chunk, |chunk| {
+        kernels.pool().claim(bytes / CHUNK, |chunk| {
             let lines = &lines[chunk * per_chunk..][..per_chunk];
-            black_box(dispatch!(kernels.checked_isa(), sum(lines: &[Line]) -> u64));
+            black_box(dispatch!(kernels.checked_isa(), sum(lines: &[Lanes]) -> f32));
         });
-        start.elapsed().as_secs_f64()
+        bytes as f64 / start.elapsed().as_secs_f64()
     }
 }
 
-/// The sum of all words, so that none may be left unread.
+/// The sum of all numbers, so that none may be left unread. It is made of the kernels' vectors: left to the
+/// compiler it would be slower than memory.
 #[inline(always)]
-fn sum<S: Simd>(_simd: S, lines: &[Line]) -> u64 {
+fn sum<S: Simd>(simd: S, lines: &[Lanes]) -> f32 {
     let stream = lines.len() / STREAMS;
-    let mut sums = [[0_u64; 8]; STREAMS];
+    let zero = simd.splat(0.0);
+    let mut sums = [zero; STREAMS];
     for i in 0..stream {
-        for (s, sums) in sums.iter_mut().enumerate() {
-            for (sum, word) in sums.iter_mut().zip(&lines[s * stream + i]) {
-                *sum = sum.wrapping_add(*word);
-            }
+        for s in 0..STREAMS {
+            sums[s] = simd.add(sums[s], simd.load(&lines[s * stream + i]));
         }
     }
-    sums.iter().flatten().fold(0, |all, sum| all.wrapping_add(*sum))
+    let [a, b, c, d] = simd.sum4(sums);
+    (a + b) + (c + d)
 }
 
 /// A linear layer of random numbers, over one weight or several in turn.
@@ -131,21 +131,36 @@ impl ProductProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Precision;
+    use crate::isa::{CheckedIsa, Isa, Precision};
+    use crate::simd::LANES;
 
     #[test]
-    fn every_word_of_a_block_is_read() {
-        let mut probe = ReadProbe::new(CHUNK + 1);
-        assert_eq!(probe.bytes(), 2 * CHUNK);
-        let words = CHUNK / size_of::<u64>();
-        for (i, word) in probe.block.slice_mut::<u64>(words).iter_mut().enumerate() {
-            *word = i as u64;
+    fn every_number_of_a_chunk_is_read() {
+        let mut numbers = vec![[0.0; LANES]; 8 * STREAMS];
+        for (i, number) in numbers.as_flattened_mut().iter_mut().enumerate() {
+            *number = i as f32;
         }
+        let lines = &numbers[..];
+        for isa in Isa::available() {
+            let isa = CheckedIsa::new(isa);
+            let all = 8 * STREAMS * LANES;
+            let found = dispatch!(isa, sum(lines: &[Lanes]) -> f32);
+            assert_eq!(found, (all * (all - 1) / 2) as f32, "{}", isa.get());
+        }
+    }
+
+    #[test]
+    fn passes_go_through_the_block_and_begin_again() {
         let kernels = Kernels::new(2, Precision::F32);
-        let lines: &[Line] = &probe.block.slice(2 * words / 8)[..words / 8];
-        let found = dispatch!(kernels.checked_isa(), sum(lines: &[Line]) -> u64);
-        assert_eq!(found, (words * (words - 1) / 2) as u64);
-        assert!(probe.pass(&kernels) > 0.0);
+        let mut probe = ReadProbe::new(CHUNK + 1);
+        assert_eq!(probe.bytes, 2 * CHUNK);
+        assert!(probe.pass(&kernels) > 0.0 && probe.next == 0);
+        if cfg!(miri) {
+            return;
+        }
+        let mut probe = ReadProbe::new(PIECE + CHUNK);
+        assert!(probe.pass(&kernels) > 0.0 && probe.next == PIECE);
+        assert!(probe.pass(&kernels) > 0.0 && probe.next == 0);
     }
 
     #[test]

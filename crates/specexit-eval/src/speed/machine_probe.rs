@@ -17,7 +17,7 @@ const BLOCK: usize = 256 << 20;
 const PRODUCT: (usize, usize) = (256, 512);
 
 /// Passes over each block, products, and steps in one repetition.
-const READS: usize = 6;
+const READS: usize = 16;
 const PRODUCTS: usize = 40;
 const STEPS: usize = 40;
 
@@ -43,8 +43,10 @@ pub struct MachineProbe {
     weights: Option<ReadProbe>,
     product: ProductProbe,
     step: StepProbe,
-    memory_s: f64,
-    weights_s: f64,
+    /// Bytes per second, at best.
+    memory_rate: f64,
+    weights_rate: f64,
+    /// Seconds, at best.
     product_s: f64,
     step_s: Vec<f64>,
 }
@@ -64,8 +66,8 @@ impl MachineProbe {
             product: ProductProbe::new(rows, width, width, 1),
             step: StepProbe::new(Arc::clone(&kernels))?,
             kernels,
-            memory_s: f64::INFINITY,
-            weights_s: f64::INFINITY,
+            memory_rate: 0.0,
+            weights_rate: 0.0,
             product_s: f64::INFINITY,
             step_s: Vec::new(),
         })
@@ -77,12 +79,12 @@ impl MachineProbe {
     /// As [`StepProbe::step`].
     pub fn repeat(&mut self) -> Result<()> {
         for _ in 0..READS {
-            self.memory_s = self.memory_s.min(self.memory.pass(&self.kernels));
+            self.memory_rate = self.memory_rate.max(self.memory.pass(&self.kernels));
         }
-        if let Some(weights) = &self.weights {
+        if let Some(weights) = &mut self.weights {
             // The first pass brings them into the caches that hold them.
             for _ in 0..=READS {
-                self.weights_s = self.weights_s.min(weights.pass(&self.kernels));
+                self.weights_rate = self.weights_rate.max(weights.pass(&self.kernels));
             }
         }
         for _ in 0..PRODUCTS {
@@ -99,11 +101,10 @@ impl MachineProbe {
     /// The best passes so far, and the median step.
     #[must_use]
     pub fn result(&self) -> MachineSpeed {
-        let bandwidth_gb_s = self.memory.bytes() as f64 / self.memory_s / 1e9;
-        let of_weights = |block: &ReadProbe| block.bytes() as f64 / self.weights_s / 1e9;
+        let of_weights = if self.weights.is_some() { self.weights_rate } else { self.memory_rate };
         MachineSpeed {
-            bandwidth_gb_s,
-            weights_gb_s: self.weights.as_ref().map_or(bandwidth_gb_s, of_weights),
+            bandwidth_gb_s: self.memory_rate / 1e9,
+            weights_gb_s: of_weights / 1e9,
             peak_gflops: self.product.flops(PRODUCT.0) / self.product_s / 1e9,
             step_overhead_ms: 1e3 * median(&self.step_s),
         }
