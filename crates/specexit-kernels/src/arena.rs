@@ -1,10 +1,11 @@
 //! Zeroed memory for weights and scratch: aligned for SIMD, large blocks on huge pages.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use bytemuck::{AnyBitPattern, NoUninit};
+use memmap2::MmapMut;
 
 /// A cache line, and the width of the widest loads.
 const LINE: usize = 64;
@@ -17,7 +18,19 @@ const HUGE_PAGE: usize = 2 << 20;
 #[derive(Debug)]
 pub(crate) struct Buffer {
     start: NonNull<u8>,
-    layout: Layout,
+    len: usize,
+    memory: Memory,
+}
+
+/// What a buffer lies in.
+#[derive(Debug)]
+enum Memory {
+    Allocated(Layout),
+    /// Mapped by itself: an allocator would leave a gap before every aligned block, in memory that it
+    /// has used and does not give back.
+    Mapped {
+        _map: MmapMut,
+    },
 }
 
 // SAFETY: it owns its memory as a `Vec<u8>` does.
@@ -28,17 +41,27 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// Allocates `bytes` zeroed bytes.
     pub(crate) fn new(bytes: usize) -> Buffer {
-        let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { LINE };
-        let layout = Layout::from_size_align(bytes.max(LINE), align)
+        if bytes >= HUGE_PAGE
+            && !cfg!(miri)
+            && let Some(buffer) = Buffer::mapped(bytes)
+        {
+            return buffer;
+        }
+        let layout = Layout::from_size_align(bytes.max(LINE), LINE)
             .expect("a buffer larger than the address space");
         // SAFETY: the layout's size is not 0.
-        let memory = unsafe { alloc(layout) };
+        let memory = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        advise_huge(start, layout.size());
-        // SAFETY: freshly allocated with this size. Zeroed only now, because the first write decides
-        // which pages back it.
-        unsafe { start.write_bytes(0, layout.size()) };
-        Buffer { start, layout }
+        Buffer { start, len: layout.size(), memory: Memory::Allocated(layout) }
+    }
+
+    /// The same in a mapping of its own, from the first huge page on that lies in it.
+    fn mapped(bytes: usize) -> Option<Buffer> {
+        let mut map = MmapMut::map_anon(bytes.checked_add(HUGE_PAGE)?).ok()?;
+        let before = map.as_ptr().align_offset(HUGE_PAGE);
+        let start = NonNull::from(map.get_mut(before..before + bytes)?).cast();
+        advise_huge(start, bytes);
+        Some(Buffer { start, len: bytes, memory: Memory::Mapped { _map: map } })
     }
 
     /// Makes room for `bytes`: what was in it is lost if it was smaller. Says whether it was.
@@ -52,7 +75,7 @@ impl Buffer {
 
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
-        self.layout.size()
+        self.len
     }
 
     /// The first `count` values of type `T` in it.
@@ -73,8 +96,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        if let Memory::Allocated(layout) = self.memory {
+            // SAFETY: allocated by `new` with this layout.
+            unsafe { dealloc(self.start.as_ptr(), layout) };
+        }
     }
 }
 
@@ -83,7 +108,7 @@ fn advise_huge(start: NonNull<u8>, bytes: usize) {
     let whole = bytes - bytes % HUGE_PAGE;
     #[cfg(all(target_os = "linux", not(miri)))]
     if whole > 0 {
-        // SAFETY: the range lies within one fresh allocation and starts at a huge page (`new`).
+        // SAFETY: the range lies within one fresh mapping and starts at a huge page (`mapped`).
         unsafe { libc::madvise(start.as_ptr().cast(), whole, libc::MADV_HUGEPAGE) };
     }
     #[cfg(not(all(target_os = "linux", not(miri))))]
@@ -140,7 +165,7 @@ mod tests {
             let buffer = Buffer::new(bytes);
             assert!(buffer.len() >= bytes);
             assert_eq!(buffer.start.as_ptr() as usize % LINE, 0);
-            if bytes >= HUGE_PAGE {
+            if bytes >= HUGE_PAGE && !cfg!(miri) {
                 assert_eq!(buffer.start.as_ptr() as usize % HUGE_PAGE, 0);
             }
             let step = if cfg!(miri) { 997 } else { 1 };
