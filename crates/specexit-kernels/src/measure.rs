@@ -35,7 +35,10 @@ impl ReadProbe {
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let bytes = bytes.max(1).next_multiple_of(CHUNK);
-        Self { block: Buffer::new(bytes), bytes, next: 0 }
+        let mut block = Buffer::new(bytes);
+        // Pages that nobody has written are one page of zeros, which stays in the cache.
+        block.slice_mut::<u8>(bytes).fill(1);
+        Self { block, bytes, next: 0 }
     }
 
     /// Reads the next 64 MiB of the block, or all of a smaller one, on all threads of `kernels`; bytes per second.
@@ -165,12 +168,12 @@ mod tests {
 
     #[test]
     fn weights_take_turns_and_rows_are_counted() {
-        let mut probe = ProductProbe::new(4, 32, 8, 2);
-        assert_eq!((probe.flops(3), probe.weight_bytes()), (1536.0, 512));
+        let mut probe = ProductProbe::new(4, 32, 32, 2);
+        assert_eq!((probe.flops(3), probe.weight_bytes()), (6144.0, 2048));
         let kernels = Kernels::new(1, Precision::F32);
         assert!(probe.pass(&kernels, 3) > 0.0);
         assert_eq!(probe.turn, 1);
-        assert!(probe.y[..24].iter().all(|y| *y != 0.0) && probe.y[24..] == [0.0; 8]);
+        assert!(probe.y[..96].iter().all(|y| *y != 0.0) && probe.y[96..] == [0.0; 32]);
         assert!(probe.pass(&kernels, 4) > 0.0);
         assert_eq!(probe.turn, 0);
     }

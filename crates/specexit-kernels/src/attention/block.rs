@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::part::Seen;
-use super::row::{self, attend_row};
+use super::row::{self, attend_rows};
 use super::stored::{Cache, KeysValues, Stored};
 use super::tile::{Chunk, Group, Scores, TILE, Tile};
 use super::{AttentionSequence, AttentionShape};
@@ -183,7 +183,7 @@ fn attend_stored<S: Simd, E: Stored>(
     };
     if S::MANY_REGISTERS && row::fits(block) {
         let mut scores = row::take_scores();
-        attend_row(s, block, cache, chunk, merge, seen, &mut scores, out, start);
+        attend_rows(s, block, cache, chunk, merge, seen, &mut scores, out, start);
         row::keep_scores(scores);
         return;
     }

@@ -1,9 +1,8 @@
-//! One row whose heads have keys of their own, over one chunk: the step of a model without grouped
-//! queries, one sequence among several.
+//! Rows whose heads have keys of their own, over one chunk: models without grouped queries.
 //!
-//! There is one query for every key, so loads and the latency of sums decide. Heads are taken
+//! A row has one query for every key, so loads and the latency of sums decide. Heads are taken
 //! together, as many as have their sums in registers: their keys lie side by side, and their sums do
-//! not wait for one another. Every sum is that of [`Tile`](super::tile::Tile), bit by bit.
+//! not wait for one another.
 
 use std::cell::Cell;
 
@@ -36,21 +35,20 @@ pub(super) fn keep_scores(scores: Box<HeadScores>) {
     SCORES.set(Some(scores));
 }
 
-/// Whether heads of `block` are for this file: one row, no shared keys, heads of whole vectors.
-/// (Where registers are few a tile does as well.)
+/// Whether heads of `block` are for this file: no shared keys, heads of whole vectors. (Where registers
+/// are few a tile does as well.)
 #[inline(always)]
 pub(super) fn fits(block: &Block<'_>) -> bool {
     let shape = &block.shape;
-    block.rows.len() == 1
-        && shape.heads == shape.kv_heads
+    shape.heads == shape.kv_heads
         && matches!(shape.head_dim / LANES, 1 | 2 | 4)
         && shape.head_dim.is_multiple_of(LANES)
 }
 
-/// All heads of a row over a chunk, whose weighted values go to `out` from `start` on, merged with
+/// All heads of a block over a chunk, whose weighted values go to `out` from `start` on, merged with
 /// what is there if `merge`.
 #[inline(always)]
-pub(super) fn attend_row<S: Simd, E: Stored>(
+pub(super) fn attend_rows<S: Simd, E: Stored>(
     s: S,
     block: &Block<'_>,
     cache: Cache<'_, E>,
@@ -61,18 +59,32 @@ pub(super) fn attend_row<S: Simd, E: Stored>(
     out: &Disjoint<'_, f32>,
     start: usize,
 ) {
-    let row = &mut Row { block, cache, chunk, merge, seen, scores };
-    match block.shape.head_dim / LANES {
-        1 => row.heads::<S, 1, SUMS>(s, out, start),
-        2 => row.heads::<S, 2, { SUMS / 2 }>(s, out, start),
-        _ => row.heads::<S, 4, { SUMS / 4 }>(s, out, start),
+    let width = block.shape.width();
+    for index in 0..block.rows.len() {
+        let position = block.sequence.start + block.rows.start + index;
+        if position < chunk.start {
+            continue;
+        }
+        let count = (position + 1 - chunk.start).min(chunk.len);
+        let seen = &mut seen[index * block.shape.heads..][..block.shape.heads];
+        let start = start + index * width;
+        let row = &mut Row { block, index, cache, chunk, count, merge, seen, scores };
+        match block.shape.head_dim / LANES {
+            1 => row.heads::<S, 1, SUMS>(s, out, start),
+            2 => row.heads::<S, 2, { SUMS / 2 }>(s, out, start),
+            _ => row.heads::<S, 4, { SUMS / 4 }>(s, out, start),
+        }
     }
 }
 
 struct Row<'a, E> {
     block: &'a Block<'a>,
+    /// Place of the row in the block.
+    index: usize,
     cache: Cache<'a, E>,
     chunk: Chunk,
+    /// Positions of the chunk that the row sees, at least one.
+    count: usize,
     merge: bool,
     seen: &'a mut [Seen],
     scores: &'a mut HeadScores,
@@ -105,18 +117,16 @@ impl<'a, E: Stored> Row<'a, E> {
         out: &Disjoint<'_, f32>,
         start: usize,
     ) {
-        let position = self.block.sequence.start + self.block.rows.start;
-        let count = (position + 1 - self.chunk.start).min(self.chunk.len);
-        self.score::<S, V, H>(s, head, count);
+        self.score::<S, V, H>(s, head);
         let mut factors = [Factors::UNUSED; H];
         for h in 0..H {
-            let scores = &mut self.scores[h][..count];
+            let scores = &mut self.scores[h][..self.count];
             let largest = max_of(s, scores);
             let total = exp_in_place(s, scores, s.splat(largest));
             let seen = &mut self.seen[head + h];
             (*seen, factors[h]) = seen.and(s, Seen { largest, total });
         }
-        let mut sums = self.weigh::<S, V, H>(s, head, count);
+        let mut sums = self.weigh::<S, V, H>(s, head);
         let start = start + head * V * LANES;
         // SAFETY: as in `Tile::weigh`: `start` is where this head of this row or of this chunk's part
         // begins, and no other part is held.
@@ -146,17 +156,18 @@ impl<'a, E: Stored> Row<'a, E> {
         vectors.as_chunks().0.try_into().expect("as many as were sliced")
     }
 
-    /// The scores of `H` heads and the first `count` positions of the chunk.
+    /// The scores of `H` heads from `head` on.
     #[inline(always)]
-    fn score<S: Simd, const V: usize, const H: usize>(&mut self, s: S, head: usize, count: usize) {
+    fn score<S: Simd, const V: usize, const H: usize>(&mut self, s: S, head: usize) {
         let Block { q, q_stride, shape, sequence, rows } = self.block;
-        let start = (sequence.rows.start + rows.start) * q_stride + head * V * LANES;
+        let row = sequence.rows.start + rows.start + self.index;
+        let start = row * q_stride + head * V * LANES;
         let query: &[[Lanes; V]] = q[start..][..H * V * LANES].as_chunks().0.as_chunks().0;
-        for j in (0..count).step_by(4) {
+        for j in (0..self.count).step_by(4) {
             let mut keys = [self.at::<V, H>(self.cache.keys, head, j); 4];
             for c in 1..4 {
                 // Positions behind the last are computed again and not read.
-                keys[c] = self.at(self.cache.keys, head, (j + c).min(count - 1));
+                keys[c] = self.at(self.cache.keys, head, (j + c).min(self.count - 1));
             }
             for h in 0..H {
                 let mut sums = [s.splat(0.0); 4];
@@ -176,14 +187,9 @@ impl<'a, E: Stored> Row<'a, E> {
 
     /// The weighted values of `H` heads from `head` on.
     #[inline(always)]
-    fn weigh<S: Simd, const V: usize, const H: usize>(
-        &self,
-        s: S,
-        head: usize,
-        count: usize,
-    ) -> [[S::F; V]; H] {
+    fn weigh<S: Simd, const V: usize, const H: usize>(&self, s: S, head: usize) -> [[S::F; V]; H] {
         let mut sums = [[s.splat(0.0); V]; H];
-        for j in 0..count {
+        for j in 0..self.count {
             let values = self.at::<V, H>(self.cache.values, head, j);
             for h in 0..H {
                 let weight = s.splat(self.scores[h][j]);
