@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::linear::round;
+use crate::linear::round_into;
 use crate::simd::{LANES, Simd, exp};
 
 /// `y = silu(gate) * up` with `silu(g) = g / (1 + exp(-g))`, for rows `gate|up` of `2 * width`
@@ -44,7 +44,5 @@ pub(crate) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
 /// The values rounded to the nearest bf16.
 #[inline(always)]
 pub(crate) fn narrow<S: Simd>(_: S, y: &mut [bf16], x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = bf16::from_bits(round(*x));
-    }
+    round_into(y, x);
 }

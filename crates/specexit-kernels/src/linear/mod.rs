@@ -1,9 +1,8 @@
 //! Linear layers: rows of activations times weights in bf16 or a block format.
 //!
 //! A call has two stages: the activations are brought into the forms that the products read (bf16 or
-//! f32 for bf16 weights; 8-bit integers for quantised ones), then
-//! each thread computes the products of one contiguous share of the weights, so that it reads memory
-//! in order.
+//! f32 for bf16 weights; 8-bit integers for quantised ones), then each thread computes the products of
+//! one contiguous share of the weights, so that it reads memory in order.
 
 mod dot;
 mod output;
@@ -25,8 +24,8 @@ use crate::simd::{ByteSimd, Simd};
 use dot::Widened;
 pub(crate) use output::Output;
 use output::Target;
-pub(crate) use pack::round;
 use pack::{pack_bf16, pack_widened};
+pub(crate) use pack::{round, round_into};
 use panels::{Multiplied, QuantisedBlock, integer_panels, quantise, widened_panels};
 use plain::plain_panels;
 
@@ -75,11 +74,8 @@ pub(crate) fn linear(
         let mut start = 0;
         for section in w.sections() {
             let weights = &section.weights;
-            let (units, columns) = match weights {
-                SectionWeights::Plain(w) => (w.panels(), w.rows()),
-                SectionWeights::Quantised(w) => (w.panels(), w.rows()),
-            };
-            let share = share(thread, threads, w.bytes(), start, weights.bytes(), units);
+            let columns = weights.rows();
+            let share = share(thread, threads, w.bytes(), start, weights.bytes(), weights.panels());
             start += weights.bytes();
             if !share.is_empty() {
                 let target = Target { y, output, stride: rows, first: section.first_row, columns };
@@ -89,7 +85,7 @@ pub(crate) fn linear(
     });
 }
 
-/// Which of the `units` of a section, `bytes` from `start` of `total` on, thread `thread` takes:
+/// Which of the `panels` of a section, `bytes` from `start` of `total` on, thread `thread` takes:
 /// those that begin in its share of the bytes.
 fn share(
     thread: usize,
@@ -97,14 +93,14 @@ fn share(
     total: usize,
     start: usize,
     bytes: usize,
-    units: usize,
+    panels: usize,
 ) -> Range<usize> {
     let bound = |thread: usize| {
         if thread == threads {
-            return units;
+            return panels;
         }
         let bytes_before = (thread * total / threads).saturating_sub(start);
-        (bytes_before * units).div_ceil(bytes.max(1)).min(units)
+        (bytes_before * panels).div_ceil(bytes.max(1)).min(panels)
     };
     bound(thread)..bound(thread + 1)
 }

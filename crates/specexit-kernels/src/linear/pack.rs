@@ -14,15 +14,21 @@ pub(crate) fn round(value: f32) -> u16 {
     (if value.is_nan() { quiet } else { rounded }) as u16
 }
 
+/// Rounds value by value.
+#[inline(always)]
+pub(crate) fn round_into(to: &mut [bf16], x: &[f32]) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = bf16::from_bits(round(*x));
+    }
+}
+
 /// Rows of `x` `[_, cols]`, `cols > 0`, as pairs of neighbouring bf16, padded with zero.
 #[inline(always)]
 pub(super) fn pack_bf16<S: Simd>(_: S, packed: &mut [[bf16; 2]], x: &[f32], cols: usize) {
     let rows = packed.chunks_exact_mut(cols.div_ceil(2));
     for (packed, x) in rows.zip(x.chunks_exact(cols)) {
         let (packed, padding) = packed.as_flattened_mut().split_at_mut(cols);
-        for (to, &value) in packed.iter_mut().zip(x) {
-            *to = bf16::from_bits(round(value));
-        }
+        round_into(packed, x);
         padding.fill(bf16::ZERO);
     }
 }

@@ -30,12 +30,11 @@ pub(super) fn plain_panels<D: Dot>(
 ) {
     let pairs = w.pairs();
     let m = x.len() / pairs;
-    let group =
-        if m <= D::MOST_ROWS { range.len() } else { GROUP * range.len() / w.bytes().max(1) };
-    for start in range.clone().step_by(group.max(1)) {
+    let group = if m <= D::MOST_ROWS { range.len() } else { GROUP / w.panel_bytes() }.max(1);
+    for start in range.clone().step_by(group) {
         for row in (0..m).step_by(D::MOST_ROWS) {
             let rows = &x[row * pairs..m.min(row + D::MOST_ROWS) * pairs];
-            for panel in start..range.end.min(start + group.max(1)) {
+            for panel in start..range.end.min(start + group) {
                 // Further rows find the weights where the first ones left them.
                 if row == 0 {
                     some_rows::<D, true>(d, rows, w, panel, row, target);

@@ -36,10 +36,17 @@ pub(crate) enum SectionWeights {
 }
 
 impl SectionWeights {
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         match self {
             SectionWeights::Plain(rows) => rows.rows(),
             SectionWeights::Quantised(rows) => rows.rows(),
+        }
+    }
+
+    pub(crate) fn panels(&self) -> usize {
+        match self {
+            SectionWeights::Plain(rows) => rows.panels(),
+            SectionWeights::Quantised(rows) => rows.panels(),
         }
     }
 

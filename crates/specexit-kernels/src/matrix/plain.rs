@@ -97,7 +97,11 @@ impl PlainRows {
 
     /// Bytes that one product reads: the panels with their padding.
     pub(crate) fn bytes(&self) -> usize {
-        self.panels() * self.pairs() * 2 * size_of::<Block>()
+        self.panels() * self.panel_bytes()
+    }
+
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.pairs() * 2 * size_of::<Block>()
     }
 
     /// Panel `index`: for each pair of columns its two blocks.

@@ -11,9 +11,10 @@ use half::bf16;
 
 use super::f32_product::{Strided, WIDTH, product, transpose};
 use super::head::{HeadNorms, Turn};
-use super::operands::{Bf16Rows, round_into};
+use super::operands::Bf16Rows;
 use crate::disjoint::Disjoint;
 use crate::kernels::Kernels;
+use crate::linear::round_into;
 use crate::rope::RopeTable;
 use crate::simd::{LANES, Simd, exp, max_of};
 use crate::softmax::exp_in_place;

@@ -5,7 +5,7 @@ use half::bf16;
 use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
 use crate::kernels::Kernels;
-use crate::linear::round;
+use crate::linear::{round, round_into};
 use crate::simd::{LANES, Simd};
 
 /// Two neighbouring bf16 in one word, the first in the low half: what `vdpbf16ps` multiplies.
@@ -275,14 +275,6 @@ impl Kernels {
 fn round_rows<S: Simd>(_: S, to: &mut [bf16], x: &[f32], stride: usize, cols: usize) {
     for (to, x) in to.chunks_exact_mut(stride).zip(x.chunks_exact(cols)) {
         round_into(&mut to[..cols], x);
-    }
-}
-
-/// Rounds value by value.
-#[inline(always)]
-pub(super) fn round_into(to: &mut [bf16], x: &[f32]) {
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = bf16::from_bits(round(*x));
     }
 }
 

@@ -4,10 +4,10 @@ use half::bf16;
 
 use super::super::attention::{BLOCK, score_gradients};
 use super::super::f32_product::{Strided, product, transpose};
-use super::super::operands::round_into;
 use super::STEPS;
 use super::layout::{Call, Task};
 use crate::disjoint::Disjoint;
+use crate::linear::round_into;
 use crate::simd::{LANES, Simd, max_of};
 use crate::softmax::exp_in_place;
 
