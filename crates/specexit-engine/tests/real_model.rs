@@ -4,19 +4,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use specexit_engine::{Engine, EngineOptions, ExitReason, Method, Output, Request};
 use specexit_exit::{Phase, Profile};
 use specexit_kernels::Precision;
 use specexit_model::{DraftHead, Model, ModelSource};
 
+/// Questions, and new tokens of each.
+const PROMPTS: usize = 50;
+const TOKENS: usize = 300;
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("set {name}"))
 }
 
-/// Fifty different questions, so that nothing needs a file.
+/// Different questions, so that nothing needs a file.
 fn prompts(model: &Model) -> Vec<Vec<u32>> {
-    (0..50)
+    (0..PROMPTS)
         .map(|i| {
             let (a, b, c) = (3 + i * 7 % 41, 2 + i * 5 % 13, 11 + i * 3 % 29);
             let text = format!(
@@ -28,50 +33,94 @@ fn prompts(model: &Model) -> Vec<Vec<u32>> {
         .collect()
 }
 
-#[test]
-#[ignore = "needs a model and a head: SPECEXIT_MODEL=model.gguf SPECEXIT_HEAD=head cargo test --release -p specexit-engine --test real_model -- --ignored --nocapture"]
-fn greedy_speculation_is_plain_decoding_on_a_real_model() {
-    let source = ModelSource::parse(&variable("SPECEXIT_MODEL")).unwrap();
-    let model = Model::load(&source, 2, Precision::Bf16).unwrap();
-    let head = DraftHead::load(&PathBuf::from(variable("SPECEXIT_HEAD")), &model.target).unwrap();
-    let signals = head.has_probe();
-    let (target, tokenizer) = (Arc::clone(&model.target), Arc::clone(&model.tokenizer));
-    let mut engine =
-        Engine::new(target, tokenizer, Some(Arc::new(head)), EngineOptions::default()).unwrap();
-    let mut run = |method: Method, draft_tokens: usize| {
-        let mut outputs: Vec<Option<Output>> = vec![None; 50];
-        let requests = prompts(&model)
-            .into_iter()
-            .map(|prompt| Request {
+struct Loaded {
+    model: Model,
+    head: Arc<DraftHead>,
+}
+
+impl Loaded {
+    fn named() -> Self {
+        let source = ModelSource::parse(&variable("SPECEXIT_MODEL")).unwrap();
+        let model = Model::load(&source, 2, Precision::Bf16).unwrap();
+        let head = DraftHead::load(&PathBuf::from(variable("SPECEXIT_HEAD")), &model.target);
+        Self { model, head: Arc::new(head.unwrap()) }
+    }
+
+    /// The outputs of each prompt in each of the ways, way by way, `batch` of them at a time.
+    fn run(&self, batch: usize, ways: &[(Method, usize)]) -> Vec<Vec<Output>> {
+        let (target, tokenizer) = (Arc::clone(&self.model.target), Arc::clone(&self.model.tokenizer));
+        let options = EngineOptions { max_batch: batch, ..EngineOptions::default() };
+        let mut engine =
+            Engine::new(target, tokenizer, Some(Arc::clone(&self.head)), options).unwrap();
+        let mut outputs: Vec<Option<Output>> = vec![None; PROMPTS * ways.len()];
+        let prompts = prompts(&self.model);
+        let requests = prompts.into_iter().flat_map(|prompt| {
+            ways.iter().map(move |&(method, draft_tokens)| Request {
                 method,
                 draft_tokens,
                 phase: Phase::Thinking,
                 policy: (method == Method::SpecExit).then(|| Profile::Default.policy()),
                 stop_ids: vec![u32::MAX],
                 record_logprobs: true,
-                ..Request::new(prompt, 200)
+                ..Request::new(prompt.clone(), TOKENS)
             })
-            .collect();
-        engine.run_all(requests, |i, output| outputs[i] = Some(output)).unwrap();
-        outputs.into_iter().map(Option::unwrap).collect::<Vec<_>>()
-    };
-    let plain = run(Method::Plain, 1);
-    let eagle = run(Method::Eagle3, 4);
-    let bits = |o: &Output| o.logprobs.iter().map(|p| p.to_bits()).collect::<Vec<_>>();
-    for (plain, eagle) in plain.iter().zip(&eagle) {
-        assert_eq!((&plain.token_ids, bits(plain)), (&eagle.token_ids, bits(eagle)));
-    }
-    let tau = eagle.iter().map(Output::tau).sum::<f64>() / 50.0;
-    println!("50 prompts of 200 tokens: eagle3 equals plain to the last bit; mean tau {tau:.2}");
-    if signals {
-        let exits = run(Method::SpecExit, 4);
-        let mut by_signals = 0;
-        for (plain, specexit) in plain.iter().zip(&exits) {
-            let exit = specexit.exit.unwrap();
-            let kept = exit.token_index.min(specexit.token_ids.len());
-            assert_eq!(plain.token_ids[..kept], specexit.token_ids[..kept]);
-            by_signals += usize::from(exit.reason == ExitReason::Signals);
+        });
+        let (requests, began) = (requests.collect(), Instant::now());
+        let mut done = 0;
+        let all = outputs.len();
+        engine
+            .run_all(requests, |i, output| {
+                outputs[i] = Some(output);
+                done += 1;
+                if done % PROMPTS == 0 {
+                    println!("{done} of {all} outputs after {:.0?}", began.elapsed());
+                }
+            })
+            .unwrap();
+        let mut by_way = vec![Vec::new(); ways.len()];
+        for (i, output) in outputs.into_iter().enumerate() {
+            by_way[i % ways.len()].push(output.unwrap());
         }
-        println!("specexit equals plain up to its exit; {by_signals} of 50 exited by signals");
+        by_way
     }
+}
+
+fn assert_equal(plain: &[Output], other: &[Output], way: &str) {
+    let bits = |o: &Output| o.logprobs.iter().map(|p| p.to_bits()).collect::<Vec<_>>();
+    for (i, (plain, other)) in plain.iter().zip(other).enumerate() {
+        assert_eq!(plain.token_ids, other.token_ids, "{way}, prompt {i}");
+        assert_eq!(bits(plain), bits(other), "{way}, prompt {i}");
+    }
+    let tau = other.iter().map(Output::tau).sum::<f64>() / PROMPTS as f64;
+    println!("{PROMPTS} prompts of {TOKENS} tokens: {way} equals plain alone to the last bit, mean tau {tau:.2}");
+}
+
+#[test]
+#[ignore = "needs a model and a head, and minutes: SPECEXIT_MODEL=model.gguf SPECEXIT_HEAD=head cargo test --release -p specexit-engine --test real_model -- --ignored --nocapture"]
+fn neither_speculation_nor_company_changes_a_bit() {
+    let loaded = Loaded::named();
+    let alone = loaded.run(1, &[(Method::Plain, 1)]).remove(0);
+    let together = loaded.run(8, &[(Method::Plain, 1)]).remove(0);
+    assert_equal(&alone, &together, "plain, 8 at a time,");
+    // The drafts of one prompt at every depth are verified beside one another.
+    let ways: Vec<_> = (1..=8).map(|k| (Method::Eagle3, k)).collect();
+    for ((_, k), outputs) in ways.iter().zip(loaded.run(8, &ways)) {
+        assert_equal(&alone, &outputs, &format!("eagle3 with k = {k}, 8 at a time,"));
+    }
+}
+
+#[test]
+#[ignore = "needs a model and a head, and minutes: as above"]
+fn an_exit_cuts_the_plain_thought() {
+    let loaded = Loaded::named();
+    assert!(loaded.head.has_probe(), "this head has no signals");
+    let outputs = loaded.run(8, &[(Method::Plain, 1), (Method::SpecExit, 4)]);
+    let mut by_signals = 0;
+    for (plain, specexit) in outputs[0].iter().zip(&outputs[1]) {
+        let exit = specexit.exit.unwrap();
+        let kept = exit.token_index.min(specexit.token_ids.len());
+        assert_eq!(plain.token_ids[..kept], specexit.token_ids[..kept]);
+        by_signals += usize::from(exit.reason == ExitReason::Signals);
+    }
+    println!("specexit equals plain up to its exit; {by_signals} of {PROMPTS} exited by signals");
 }

@@ -9,6 +9,7 @@ use crate::elementwise::{add, narrow, silu_mul_rows};
 use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::linear::{Output, linear};
 use crate::matrix::Matrix;
+use crate::matvec::matvec;
 use crate::norm::{rms_norm_heads, rms_norm_rows};
 use crate::pool::Pool;
 use crate::rope::{RopeTable, rope_rows};
@@ -91,6 +92,16 @@ impl Kernels {
     /// If the lengths do not fit.
     pub fn linear_add(&self, y: &mut [f32], x: &[f32], w: &Matrix) {
         self.product(y, x, w, Output::Added);
+    }
+
+    /// `y = rows · x` in f32 whatever the precision, on the calling thread: `rows` `[y.len(), x.len()]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths do not fit.
+    pub fn matvec(&self, y: &mut [f32], rows: &[f32], x: &[f32]) {
+        assert_eq!(rows.len(), y.len() * x.len(), "rows are not [{}, {}]", y.len(), x.len());
+        dispatch!(self.isa, matvec(y: &mut [f32], rows: &[f32], x: &[f32]));
     }
 
     fn product(&self, y: &mut [f32], x: &[f32], w: &Matrix, output: Output<'_>) {

@@ -51,6 +51,7 @@ mod kernels;
 mod linear;
 mod mapped;
 mod matrix;
+mod matvec;
 mod measure;
 mod norm;
 mod pool;

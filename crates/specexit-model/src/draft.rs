@@ -185,7 +185,8 @@ impl DraftHead {
     /// Signal logits of one position's tapped states `[3 H_t]`: confidence, progress, remaining. `None`
     /// without a probe, and for one that reads draft rows.
     pub fn signal_logits(&self, taps: &[f32]) -> Option<[f32; PROBE_ROWS]> {
-        self.probe.as_ref().filter(|probe| !probe.reads_draft()).map(|probe| probe.logits(taps))
+        let probe = self.probe.as_ref().filter(|probe| !probe.reads_draft())?;
+        Some(probe.logits(&self.kernels, taps))
     }
 
     /// Signal logits of token t+1, given the state before the final norm ([`DraftWorkspace::hidden`],
@@ -195,7 +196,7 @@ impl DraftHead {
         let probe = self.probe.as_ref().filter(|probe| probe.reads_draft())?;
         let mut normed = vec![0.0; hidden.len()];
         self.kernels.rms_norm(&mut normed, hidden, &self.norm, self.config.rms_norm_eps);
-        Some(probe.logits(&normed))
+        Some(probe.logits(&self.kernels, &normed))
     }
 
     /// At which thinking tokens these mean something.

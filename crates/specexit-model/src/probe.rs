@@ -10,6 +10,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use specexit_kernels::Kernels;
 
 use crate::error::{ModelError, Result};
 use crate::head_file::{HEAD_WEIGHTS, HeadConfig, HeadFile};
@@ -157,19 +158,26 @@ impl Probe {
 
     /// Signal logits of what one token left behind, tapped states `[3 H_t]` or normed draft output
     /// `[H]`: confidence, progress, remaining.
-    pub fn logits(&self, state: &[f32]) -> [f32; PROBE_ROWS] {
-        let biased = |logits: [f32; PROBE_ROWS], bias: &[f32; PROBE_ROWS]| {
-            std::array::from_fn(|i| logits[i] + bias[i])
-        };
-        match self {
-            Self::Rows(rows) => each_row(rows, state),
-            Self::Mlp { up, down, bias } => {
-                let rows = up.chunks_exact(state.len().max(1));
-                let inner: Vec<f32> = rows.map(|row| silu(dot(row, state))).collect();
-                biased(each_row(down, &inner), bias)
+    pub fn logits(&self, kernels: &Kernels, state: &[f32]) -> [f32; PROBE_ROWS] {
+        let mut logits = [0.0; PROBE_ROWS];
+        let bias = match self {
+            Self::Rows(rows) => {
+                kernels.matvec(&mut logits, rows, state);
+                return logits;
             }
-            Self::Draft { weight, bias } => biased(each_row(weight, state), bias),
-        }
+            Self::Mlp { up, down, bias } => {
+                let mut inner = vec![0.0; down.len() / PROBE_ROWS];
+                kernels.matvec(&mut inner, up, state);
+                inner.iter_mut().for_each(|x| *x = silu(*x));
+                kernels.matvec(&mut logits, down, &inner);
+                bias
+            }
+            Self::Draft { weight, bias } => {
+                kernels.matvec(&mut logits, weight, state);
+                bias
+            }
+        };
+        std::array::from_fn(|i| logits[i] + bias[i])
     }
 }
 
@@ -200,48 +208,33 @@ fn bias(weights: &Weights, name: &str, dir: &Path) -> Result<[f32; PROBE_ROWS]> 
     Ok(std::array::from_fn(|i| bias[i]))
 }
 
-fn each_row(rows: &[f32], x: &[f32]) -> [f32; PROBE_ROWS] {
-    let mut rows = rows.chunks_exact(x.len().max(1));
-    std::array::from_fn(|_| rows.next().map_or(f32::NAN, |row| dot(row, x)))
-}
-
 /// `x · sigmoid(x)`.
 fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
-/// A dot product in one fixed order: sixteen interleaved sums, then those in turn.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    let (a16, b16) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail: f32 = a16.remainder().iter().zip(b16.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a16.zip(b16) {
-        for lane in 0..16 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
-}
-
 #[cfg(test)]
 mod tests {
+    use specexit_kernels::Precision;
+
     use super::*;
 
     #[test]
     fn all_forms_compute_what_their_formulas_say() {
+        let kernels = Kernels::new(1, Precision::Bf16);
         let taps = [1.0, -2.0];
         let rows = Probe::Rows(vec![1.0, 0.0, 0.0, 1.0, 3.0, 1.0]);
-        assert_eq!(rows.logits(&taps), [1.0, -2.0, 1.0]);
+        assert_eq!(rows.logits(&kernels, &taps), [1.0, -2.0, 1.0]);
         // silu(0) = 0 and silu(100) = 100.
         let mlp = Probe::Mlp {
             up: vec![2.0, 1.0, 100.0, 0.0],
             down: vec![9.0, 1.0, 9.0, 0.0, 9.0, -0.5],
             bias: [0.5, 1.5, 2.5],
         };
-        assert_eq!(mlp.logits(&taps), [100.5, 1.5, -47.5]);
+        assert_eq!(mlp.logits(&kernels, &taps), [100.5, 1.5, -47.5]);
         let weight = vec![1.0, 0.0, 0.0, 1.0, 3.0, 1.0];
         let draft = Probe::Draft { weight, bias: [0.5, 1.5, 2.5] };
-        assert_eq!(draft.logits(&taps), [1.5, -0.5, 3.5]);
+        assert_eq!(draft.logits(&kernels, &taps), [1.5, -0.5, 3.5]);
         assert_eq!([&rows, &mlp, &draft].map(Probe::reads_draft), [false, false, true]);
     }
 }

@@ -167,6 +167,12 @@ impl Target {
         layers + self.lm_head().bytes()
     }
 
+    /// Bytes of weights in memory: those that a row reads, and the embeddings where they are others.
+    pub fn kept_bytes(&self) -> usize {
+        let embeddings = self.lm_head.as_ref().map_or(0, |_| self.embed_tokens.bytes());
+        self.weight_bytes() + embeddings
+    }
+
     /// Runs new rows of several sequences through all layers.
     ///
     /// The batch's rows are numbered in order; `workspace` then holds the tapped states of every row

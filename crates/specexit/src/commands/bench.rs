@@ -90,7 +90,7 @@ pub(crate) fn bench(args: high::Bench) -> anyhow::Result<()> {
         context: options.context,
         repetitions: options.repetitions,
         batch8_tok_s: speed.shapes.get(&Shape::Batch(8)).map(|rate| rate.tok_s),
-        memory: Memory::now(model.target.weight_bytes(), kv_bytes),
+        memory: Memory::now(model.target.kept_bytes(), kv_bytes),
         head_cost: head.as_ref().map(HeadMeter::result),
         vs_llama_cpp: peer.as_ref().map(|peer| peer.result(|shape| meter.tok_s(shape))),
         others_cpu_share: others,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use specexit_exit::{BoundaryTable, Signals};
-use specexit_kernels::RopeTable;
+use specexit_kernels::{Kernels, Precision, RopeTable};
 use specexit_model::Probe;
 use specexit_model::config::inverse_frequencies;
 use specexit_model::head_file::HeadFile;
@@ -91,6 +91,7 @@ fn the_head_says_what_the_trained_probe_said() {
         let rows: usize = if probe == ProbeKind::Fc { WIDTH + 3 } else { WIDTH };
         assert_eq!(head.tensors["fc.weight"].shape, [rows, 3 * WIDTH]);
         let runs = Probe::of_head(&head).unwrap();
+        let kernels = Kernels::new(1, Precision::F32);
         assert_eq!(runs.reads_draft(), probe == ProbeKind::Draft);
 
         // The loss of the held-out labels, read off the written head.
@@ -109,7 +110,7 @@ fn the_head_says_what_the_trained_probe_said() {
                     ProbeKind::Draft => &outputs[i * WIDTH..][..WIDTH],
                     _ => &taps[labelled.position * 3 * WIDTH..][..3 * WIDTH],
                 };
-                let progress = Signals::from_logits(runs.logits(state)).progress;
+                let progress = Signals::from_logits(runs.logits(&kernels, state)).progress;
                 loss += f64::from(progress - labelled.label.progress).powi(2);
                 count += 1;
             }
