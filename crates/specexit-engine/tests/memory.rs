@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use specexit_engine::{Engine, EngineError, EngineOptions, Event, Method, Request, RequestId};
 use specexit_exit::{Markers, Profile};
+use specexit_kernels::KeysValues;
 use specexit_model::{DraftRows, DraftWorkspace, LogitRows};
 use specexit_testkit as testkit;
 
@@ -43,18 +44,18 @@ fn step(engine: &mut Engine) -> Vec<RequestId> {
 fn what_a_request_may_need_is_all_its_tokens_in_both_caches() {
     let fixture = Fixture::new();
     let engine = engine(&fixture, EngineOptions::default());
-    let target = fixture.model.target.cache_bytes_per_token();
+    let target = |positions| fixture.model.target.cache_bytes(positions);
     let head = engine.head().unwrap();
     let (mut cache, residual) = (head.new_cache(), [0.0; testkit::HIDDEN]);
     let rows =
         DraftRows { tokens: &[1], residual: &residual, cache: &mut cache, logits: LogitRows::None };
     head.forward(&mut [rows], &mut DraftWorkspace::default()).unwrap();
-    assert_eq!(engine.kv_need(&request(&[1; 10], 30)), 40 * target);
+    assert_eq!(engine.kv_need(&request(&[1; 10], 30)), target(40));
     let drafting = Request { method: Method::Eagle3, ..request(&[1; 10], 30) };
-    assert_eq!(engine.kv_need(&drafting), 40 * (target + cache.bytes()));
+    assert_eq!(engine.kv_need(&drafting), target(40) + cache.bytes_for(40));
     // No more than the context is ever held.
     let context = fixture.model.target.config.max_position_embeddings;
-    assert_eq!(engine.kv_need(&request(&[1; 10], usize::MAX)), context * target);
+    assert_eq!(engine.kv_need(&request(&[1; 10], usize::MAX)), target(context));
 }
 
 #[test]
@@ -117,19 +118,20 @@ fn the_first_in_line_is_not_overtaken() {
 #[test]
 fn what_could_never_fit_is_refused_at_once() {
     let fixture = Fixture::new();
-    let fits = request(&[1, 2, 3], 20);
+    // Memory is taken for whole panels.
+    let fits = request(&[1, 2, 3], 2 * KeysValues::PANEL - 3);
     let limit = engine(&fixture, EngineOptions::default()).kv_need(&fits);
     let mut engine = limited(&fixture, limit);
-    let error = engine.submit(request(&[1, 2, 3], 21)).unwrap_err();
-    let per_token = fixture.model.target.cache_bytes_per_token();
+    let error = engine.submit(request(&[1, 2, 3], 2 * KeysValues::PANEL - 2)).unwrap_err();
+    let panel = fixture.model.target.cache_bytes(1);
     assert!(
-        matches!(error, EngineError::TooLarge { need, limit: l } if l == limit && need == limit + per_token)
+        matches!(error, EngineError::TooLarge { need, limit: l } if l == limit && need == limit + panel)
     );
     assert!(error.to_string().contains(&limit.to_string()), "{error}");
     let drafting = Request { method: Method::Eagle3, ..fits.clone() };
     assert!(matches!(engine.submit(drafting), Err(EngineError::TooLarge { .. })));
     assert_idle(&engine);
-    assert_eq!(engine.run(fits).unwrap().token_ids.len(), 20);
+    assert_eq!(engine.run(fits).unwrap().token_ids.len(), 2 * KeysValues::PANEL - 3);
 }
 
 #[test]

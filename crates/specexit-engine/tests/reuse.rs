@@ -111,7 +111,7 @@ fn prompts_that_begin_alike_share_their_beginning_while_the_first_still_runs() {
 fn whatever_was_kept_the_outputs_are_those_of_an_engine_that_keeps_nothing() {
     let fixture = Fixture::new();
     let head = fixture.head_with_draft_probe(2, &[3, 5, 7, 80, 200], Positions::Boundaries);
-    let per_token = fixture.model.target.cache_bytes_per_token() + head.cache_bytes_per_token();
+    let of_panel = fixture.model.target.cache_bytes(1) + head.cache_bytes(1);
     let of = |i: u32| {
         let shared = (i * 13) % 60;
         let own = text(i + 3, 1 + (i * 7) % 30);
@@ -125,7 +125,7 @@ fn whatever_was_kept_the_outputs_are_those_of_an_engine_that_keeps_nothing() {
     };
     let requests: Vec<Request> = (0..60).map(of).collect();
     let expected = run_all(&mut fixture.engine(Some(Arc::clone(&head)), 8), requests.clone());
-    for room in [usize::MAX, 300 * per_token, 40 * per_token, 0] {
+    for room in [usize::MAX, 20 * of_panel, 3 * of_panel, 0] {
         let mut engine = keeping(&fixture, Some(&head), room);
         let mut outputs: Vec<Option<Output>> = vec![None; requests.len()];
         for request in requests.clone() {
@@ -158,7 +158,7 @@ fn a_prefix_read_on_purpose_serves_drafting_requests_too() {
     for head in heads(&fixture) {
         let mut engine = keeping(&fixture, Some(&head), 0);
         let prefix = engine.prefix(&prompt[..300]).unwrap();
-        assert!(prefix.bytes() > 300 * fixture.model.target.cache_bytes_per_token());
+        assert!(prefix.bytes() > fixture.model.target.cache_bytes(300));
         for method in METHODS {
             let asked = of_method(method, &prompt);
             let alone = engine.run(asked.clone()).unwrap();

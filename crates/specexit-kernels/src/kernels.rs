@@ -241,7 +241,8 @@ impl Kernels {
         sequences: &[AttentionSequence<'_>],
     ) {
         self.with_scratch(|scratch| {
-            attention::attention(&self.pool, self.isa, scratch, out, q, q_stride, shape, sequences);
+            let on = attention::On { isa: self.isa, precision: self.precision };
+            attention::attention(&self.pool, on, scratch, out, q, q_stride, shape, sequences);
         });
     }
 
@@ -283,7 +284,12 @@ impl Kernels {
 
     /// Calls `job(first row, rows)` on consecutive rows of `y`, on all threads if there is enough to
     /// do.
-    fn each_row(&self, y: &mut [f32], width: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(crate) fn each_row(
+        &self,
+        y: &mut [f32],
+        width: usize,
+        job: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         if y.is_empty() {
             return;
         }

@@ -42,10 +42,12 @@
 #[macro_use]
 mod isa;
 
+mod append;
 mod arena;
 mod attention;
 mod blocks;
 mod disjoint;
+mod dot;
 mod elementwise;
 mod kernels;
 mod linear;
@@ -61,6 +63,7 @@ mod small_product;
 mod softmax;
 mod train;
 
+pub use append::{NewRows, Positioning};
 pub use arena::Floats;
 pub use attention::{AttentionSequence, AttentionShape, KeysValues};
 pub use blocks::BlockFormat;

@@ -70,7 +70,10 @@ mod tests {
                 for (i, y) in said.iter().enumerate() {
                     let terms = rows[i * k..][..k].iter().zip(x);
                     let exact: f64 = terms.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                    assert!((f64::from(*y) - exact).abs() < 1e-5, "[{m}, {k}] row {i}: {y} {exact}");
+                    assert!(
+                        (f64::from(*y) - exact).abs() < 1e-5,
+                        "[{m}, {k}] row {i}: {y} {exact}"
+                    );
                 }
             }
         }

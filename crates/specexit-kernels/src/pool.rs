@@ -16,6 +16,9 @@ const SPINS: u32 = if cfg!(miri) { 4 } else { 2_000 };
 /// between two decode steps (sampling, scheduling, streaming) is bridged without a system call.
 const YIELD: Duration = Duration::from_millis(if cfg!(miri) { 0 } else { 2 });
 
+/// Shares into which claimed work is cut, at most.
+const SHARES: usize = 64;
+
 /// Bits of `Shared::state` that count the calls of a job.
 const INDEX: u32 = 16;
 
@@ -152,21 +155,26 @@ impl Pool {
         }
     }
 
-    /// Calls `job(index)` for each `index` in `0..count`: each thread takes the next one when it is
-    /// free, because jobs differ in length and threads in luck.
+    /// Calls `job(index)` for each `index` in `0..count`: each thread begins with its own share, whose
+    /// data it may have near, and then helps the others, because jobs differ in length and threads in
+    /// luck.
     pub(crate) fn claim(&self, count: usize, job: impl Fn(usize) + Sync) {
         if count == 1 {
             // Nothing to share: waking the workers would cost more than many a small job.
             return job(0);
         }
-        let next = AtomicUsize::new(0);
-        self.run(|_| {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    return;
+        let shares = self.threads().min(SHARES);
+        let done: [AtomicUsize; SHARES] = std::array::from_fn(|_| AtomicUsize::new(0));
+        self.run(|thread| {
+            for share in (0..shares).map(|i| (thread + i) % shares) {
+                let (start, end) = (share * count / shares, (share + 1) * count / shares);
+                loop {
+                    let index = start + done[share].fetch_add(1, Ordering::Relaxed);
+                    if index >= end {
+                        break;
+                    }
+                    job(index);
                 }
-                job(index);
             }
         });
     }

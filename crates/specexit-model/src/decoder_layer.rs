@@ -1,6 +1,8 @@
 //! One decoder layer of the Llama family: the part that targets and the draft head share.
 
-use specexit_kernels::{AttentionSequence, AttentionShape, Kernels, Matrix, RopeTable};
+use specexit_kernels::{
+    AttentionSequence, AttentionShape, Kernels, Matrix, NewRows, Positioning, RopeTable,
+};
 
 use crate::kv_cache::KvCache;
 
@@ -87,22 +89,18 @@ impl Attention {
         buffers: &mut LayerBuffers,
     ) {
         let AttentionSizes { heads, kv_heads, head_dim } = self.sizes;
-        let (q, kv, stride) = (self.sizes.q(), self.sizes.kv(), self.sizes.qkv());
+        let (q, stride) = (self.sizes.q(), self.sizes.qkv());
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let shape = AttentionShape { heads, kv_heads, head_dim, scale };
         let rows = positions.len();
         let qkv = sized(&mut buffers.qkv, rows * stride);
         kernels.linear(qkv, x, &self.qkv_proj, self.qkv_bias.as_deref());
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            kernels.rms_norm_heads(qkv, stride, 0, heads, q_norm, eps);
-            kernels.rms_norm_heads(qkv, stride, q, kv_heads, k_norm, eps);
-        }
-        kernels.rope(qkv, stride, 0, heads, positions, rope);
-        kernels.rope(qkv, stride, q, kv_heads, positions, rope);
-        for span in spans.iter_mut() {
-            for row in span.rows.clone() {
-                let row = &qkv[row * stride..(row + 1) * stride];
-                span.cache.push(kernels, layer, &row[q..q + kv], &row[q + kv..]);
-            }
-        }
+        let norms = self.qk_norm.as_ref().map(|(q_norm, k_norm)| ([&q_norm[..], &k_norm[..]], eps));
+        let mut new: Vec<NewRows<'_>> = spans
+            .iter_mut()
+            .map(|s| NewRows { rows: s.rows.clone(), cache: s.cache.layer_mut(layer) })
+            .collect();
+        kernels.append(qkv, shape, Positioning { norms, rope, positions }, &mut new);
         let sequences: Vec<AttentionSequence<'_>> = spans
             .iter()
             .map(|s| AttentionSequence {
@@ -112,8 +110,6 @@ impl Attention {
             })
             .collect();
         let attn = sized(&mut buffers.attn, rows * q);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = AttentionShape { heads, kv_heads, head_dim, scale };
         kernels.attention(attn, qkv, stride, shape, &sequences);
         kernels.linear_add(residual, attn, &self.o_proj);
     }

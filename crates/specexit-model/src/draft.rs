@@ -161,12 +161,13 @@ impl DraftHead {
 
     /// An empty draft cache.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(1, self.midlayer.self_attn.sizes.kv(), self.kernels.precision())
+        let AttentionSizes { kv_heads, head_dim, .. } = self.midlayer.self_attn.sizes;
+        KvCache::new(1, kv_heads, head_dim, self.kernels.precision())
     }
 
-    /// Bytes of draft cache that one position takes.
-    pub fn cache_bytes_per_token(&self) -> usize {
-        KvCache::bytes_per_token(1, self.midlayer.self_attn.sizes.kv(), self.kernels.precision())
+    /// Bytes of draft cache that so many positions of a sequence take.
+    pub fn cache_bytes(&self, positions: usize) -> usize {
+        self.new_cache().bytes_for(positions)
     }
 
     /// `fc` over tapped states `[m, 3 H_t]`: the residual `[m, H]` of the first drafted step.

@@ -147,18 +147,13 @@ impl Target {
 
     /// An empty cache of the right shape.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(self.config.num_hidden_layers, self.kv_width(), self.kernels.precision())
+        let ModelConfig { num_hidden_layers, num_key_value_heads, head_dim, .. } = self.config;
+        KvCache::new(num_hidden_layers, num_key_value_heads, head_dim, self.kernels.precision())
     }
 
-    /// Bytes of key/value cache that one position takes.
-    pub fn cache_bytes_per_token(&self) -> usize {
-        let (layers, precision) = (self.config.num_hidden_layers, self.kernels.precision());
-        KvCache::bytes_per_token(layers, self.kv_width(), precision)
-    }
-
-    /// Numbers that one position's keys take in one layer.
-    fn kv_width(&self) -> usize {
-        self.config.num_key_value_heads * self.config.head_dim
+    /// Bytes of key/value cache that so many positions of a sequence take.
+    pub fn cache_bytes(&self, positions: usize) -> usize {
+        self.new_cache().bytes_for(positions)
     }
 
     /// Bytes of weights that one decoded row reads.

@@ -75,8 +75,8 @@ impl Engine {
     pub fn kv_need(&self, request: &Request) -> usize {
         let context = self.target.config.max_position_embeddings;
         let positions = request.prompt.len().saturating_add(request.max_new_tokens).min(context);
-        let of_draft = self.drafts_for(request).map_or(0, |head| head.cache_bytes_per_token());
-        positions * (self.target.cache_bytes_per_token() + of_draft)
+        let of_draft = self.drafts_for(request).map_or(0, |head| head.cache_bytes(positions));
+        self.target.cache_bytes(positions) + of_draft
     }
 
     /// The head, if `request` reads draft rows: to draft, or for signals that are read off these.

@@ -155,7 +155,7 @@ impl HeadMeter {
     #[must_use]
     pub fn kv_bytes(&self) -> usize {
         let positions = self.tokens.len() - 1 + ROWS;
-        positions * (self.target.cache_bytes_per_token() + self.head.cache_bytes_per_token())
+        self.target.cache_bytes(positions) + self.head.cache_bytes(positions)
     }
 
     /// Reads the context: the target all of it, the draft layer all but the rows that a round finds pending.

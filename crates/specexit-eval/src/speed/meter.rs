@@ -166,7 +166,7 @@ impl<'a> SpeedMeter<'a> {
     pub fn kv_bytes(&self) -> usize {
         let prompt = self.prompts().max().unwrap_or(0);
         let positions = positions(&self.options).sum::<usize>() + prompt;
-        positions * self.target.cache_bytes_per_token()
+        self.target.cache_bytes(positions)
     }
 
     /// Lengths of prompts that the model's context holds.

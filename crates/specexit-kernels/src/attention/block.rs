@@ -3,30 +3,32 @@
 use std::ops::Range;
 
 use super::part::Seen;
-use super::row::{self, attend_rows};
-use super::stored::{Cache, KeysValues, Stored};
-use super::tile::{Chunk, Group, Scores, TILE, Tile};
+use super::tile::{Cached, Chunk, MOST, Scratch, Tile};
 use super::{AttentionSequence, AttentionShape};
 use crate::disjoint::Disjoint;
+use crate::dot::Dot;
 use crate::simd::{LANES, Simd};
 
-/// Positions of a chunk, at most and at least.
-pub(super) const CHUNK: Range<usize> = if cfg!(miri) { 4..8 } else { 64..256 };
+/// Positions of a chunk, at least and at most: whole panels.
+pub(super) const CHUNK: Range<usize> = if cfg!(miri) { 16..32 } else { 64..256 };
 
-/// Values of the keys of one chunk: keys and values of this chunk and of the next, which is being
-/// fetched, take 512 KiB of the level-2 cache.
+/// Values of the keys of one chunk: keys and values of several chunks fit into a level-2 cache.
 const CHUNK_VALUES: usize = 32 << 10;
+
+/// Rows up to which heads with one query each are taken together rather than rows.
+const FEW_ROWS: usize = 2;
 
 /// Queries that a block may have: their maxima and totals are kept on the stack.
 pub(super) const QUERIES: usize = 1024;
 
-/// Rows `rows` of a sequence, counted from its first.
+/// Rows `rows` of a sequence, counted from its first, and the queries of key heads `kv_heads`.
 pub(super) struct Block<'a> {
     pub(super) q: &'a [f32],
     pub(super) q_stride: usize,
     pub(super) shape: AttentionShape,
     pub(super) sequence: &'a AttentionSequence<'a>,
     pub(super) rows: Range<usize>,
+    pub(super) kv_heads: Range<usize>,
 }
 
 impl Block<'_> {
@@ -48,48 +50,88 @@ impl Block<'_> {
         self.queries() * (self.shape.head_dim + 2)
     }
 
-    fn queries(&self) -> usize {
-        self.rows.len() * self.shape.heads
+    /// Queries of each key head and row.
+    #[inline(always)]
+    pub(super) fn size(&self) -> usize {
+        self.shape.heads / self.shape.kv_heads
     }
 
-    /// The block's rows in `out`.
-    fn out(&self) -> Range<usize> {
-        let first = self.sequence.rows.start;
-        (first + self.rows.start) * self.shape.width()..(first + self.rows.end) * self.shape.width()
+    /// Queries of a row.
+    #[inline(always)]
+    pub(super) fn heads(&self) -> usize {
+        self.kv_heads.len() * self.size()
     }
+
+    fn queries(&self) -> usize {
+        self.rows.len() * self.heads()
+    }
+
+    /// Where its weighted values stand in `out`.
+    fn in_out(&self) -> Place {
+        let row = self.sequence.rows.start + self.rows.start;
+        let stride = self.shape.width();
+        let column = self.kv_heads.start * self.size() * self.shape.head_dim;
+        Place { start: row * stride + column, stride }
+    }
+
+    /// Where they stand in a part that begins at `start`.
+    fn in_part(&self, start: usize) -> Place {
+        Place { start, stride: self.heads() * self.shape.head_dim }
+    }
+}
+
+/// Where the weighted values of a block's rows stand: the first number, and how far rows are apart.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) start: usize,
+    pub(super) stride: usize,
 }
 
 /// Computes a block into `out` `[m, heads * head_dim]`.
 #[inline(always)]
-pub(super) fn attend<S: Simd>(s: S, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+pub(super) fn attend<D: Dot>(d: D, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+    let s = d.simd();
+    let mut scratch = Scratch::take(block.shape.head_dim);
     let mut seen = [Seen::NOTHING; QUERIES];
     let seen = &mut seen[..block.queries()];
     for chunk in 0..block.chunks() {
-        attend_chunk(s, block, chunk, 0..block.chunks(), chunk > 0, seen, out, block.out().start);
+        attend_chunk(d, block, chunk, chunk > 0, seen, &mut scratch, out, block.in_out());
     }
-    // SAFETY: the rows of different sequences and blocks are disjoint (`check`, `Call::blocks`), and
-    // this thread holds no other part.
-    let out = unsafe { out.part(block.out()) };
-    for (out, seen) in out.chunks_exact_mut(block.shape.head_dim).zip(seen) {
-        divide(s, out, seen.total);
+    scratch.keep();
+    for (row, seen) in seen.chunks_exact(block.heads()).enumerate() {
+        let queries = row_of(block, row, out).chunks_exact_mut(block.shape.head_dim);
+        for (out, seen) in queries.zip(seen) {
+            divide(s, out, seen.total);
+        }
     }
+}
+
+/// What a block computes of its row `row`.
+#[allow(clippy::mut_from_ref, reason = "parts of different blocks are disjoint")]
+fn row_of<'a>(block: &Block<'_>, row: usize, out: &'a Disjoint<'_, f32>) -> &'a mut [f32] {
+    let Place { start, stride } = block.in_out();
+    let start = start + row * stride;
+    // SAFETY: the rows of different sequences, and rows or heads of different blocks, are disjoint
+    // (`check`, `Call::blocks`), and the caller holds no other part.
+    unsafe { out.part(start..start + block.heads() * block.shape.head_dim) }
 }
 
 /// Computes the parts of some chunks of a block. The parts of its first chunk begin at `start` of
 /// `parts`.
 #[inline(always)]
-pub(super) fn attend_apart<S: Simd>(
-    s: S,
+pub(super) fn attend_apart<D: Dot>(
+    d: D,
     block: &Block<'_>,
     chunks: Range<usize>,
     parts: &Disjoint<'_, f32>,
     start: usize,
 ) {
-    for chunk in chunks.clone() {
+    let mut scratch = Scratch::take(block.shape.head_dim);
+    for chunk in chunks {
         let mut seen = [Seen::NOTHING; QUERIES];
         let seen = &mut seen[..block.queries()];
         let start = start + chunk * block.part_len();
-        attend_chunk(s, block, chunk, chunks.clone(), false, seen, parts, start);
+        attend_chunk(d, block, chunk, false, seen, &mut scratch, parts, block.in_part(start));
         let values = block.queries() * block.shape.head_dim;
         // SAFETY: each chunk of each block has its own part, and this thread holds no other.
         let scores = unsafe { parts.part(start + values..start + block.part_len()) };
@@ -97,17 +139,17 @@ pub(super) fn attend_apart<S: Simd>(
             scores.copy_from_slice(&[seen.largest, seen.total]);
         }
     }
+    scratch.keep();
 }
 
 /// Merges the parts of all chunks of a block, in their order, into `out`.
 #[inline(always)]
 pub(super) fn merge<S: Simd>(s: S, block: &Block<'_>, parts: &[f32], out: &Disjoint<'_, f32>) {
     let head_dim = block.shape.head_dim;
-    // SAFETY: the rows of different sequences and blocks are disjoint (`check`, `Call::blocks`), and
-    // this thread holds no other part.
-    let out = unsafe { out.part(block.out()) };
-    for (query, out) in out.chunks_exact_mut(head_dim).enumerate() {
-        let position = block.sequence.start + block.rows.start + query / block.shape.heads;
+    for query in 0..block.queries() {
+        let (row, head) = (query / block.heads(), query % block.heads());
+        let out = &mut row_of(block, row, out)[head * head_dim..][..head_dim];
+        let position = block.sequence.start + block.rows.start + row;
         let mut seen = Seen::NOTHING;
         for (chunk, part) in parts.chunks_exact(block.part_len()).enumerate() {
             if chunk * block.chunk() > position {
@@ -138,76 +180,78 @@ fn divide<S: Simd>(s: S, values: &mut [f32], total: f32) {
     }
 }
 
-/// All queries of a block over one chunk. Their weighted values go to `out` from `start` on, merged
-/// with what is there if `merge`; `seen` is merged always.
+/// All queries of a block over one chunk. Their weighted values go to `place` of `out`, merged with what
+/// is there if `merge`; `seen` is merged always.
 #[inline(always)]
-fn attend_chunk<S: Simd>(
-    s: S,
+fn attend_chunk<D: Dot>(
+    d: D,
     block: &Block<'_>,
     chunk: usize,
-    chunks: Range<usize>,
     merge: bool,
     seen: &mut [Seen],
+    scratch: &mut Scratch,
     out: &Disjoint<'_, f32>,
-    start: usize,
+    place: Place,
 ) {
-    match block.sequence.cache {
-        KeysValues::F32 { keys, values } => {
-            let cache = Cache { keys, values };
-            attend_stored(s, block, cache, chunk, chunks, merge, seen, out, start);
-        }
-        KeysValues::Bf16 { keys, values } => {
-            let cache = Cache { keys, values };
-            attend_stored(s, block, cache, chunk, chunks, merge, seen, out, start);
-        }
-    }
-}
-
-#[inline(always)]
-fn attend_stored<S: Simd, E: Stored>(
-    s: S,
-    block: &Block<'_>,
-    cache: Cache<'_, E>,
-    chunk: usize,
-    chunks: Range<usize>,
-    merge: bool,
-    seen: &mut [Seen],
-    out: &Disjoint<'_, f32>,
-    start: usize,
-) {
-    let chunk = Chunk {
-        start: chunk * block.chunk(),
-        len: block.chunk(),
-        is_first: chunk == chunks.start,
-        has_next: chunk + 1 < chunks.end,
+    let chunk = Chunk { start: chunk * block.chunk(), len: block.chunk() };
+    let [keys, values] = block.sequence.cache.lines();
+    let cached = &Cached {
+        keys: bytemuck::cast_slice::<_, D::Block>(keys),
+        values: bytemuck::cast_slice::<_, D::Block>(values),
     };
-    if S::MANY_REGISTERS && row::fits(block) {
-        let mut scores = row::take_scores();
-        attend_rows(s, block, cache, chunk, merge, seen, &mut scores, out, start);
-        row::keep_scores(scores);
-        return;
+    let Block { shape, sequence, rows, .. } = block;
+    let size = block.size();
+    let vectors = shape.head_dim.div_ceil(LANES);
+    let sees = |row: usize| sequence.start + rows.start + row >= chunk.start;
+    let mut kv_head = block.kv_heads.start;
+    if D::S::MANY_REGISTERS && size == 1 && rows.len() <= FEW_ROWS {
+        // Heads with one query each, as many together as have their sums in registers.
+        loop {
+            let together = match (vectors, block.kv_heads.end - kv_head) {
+                (1, MOST..) => MOST,
+                (1 | 2, 6..) => 6,
+                (1 | 2 | 4, 3..) => 3,
+                _ => break,
+            };
+            for first in (0..rows.len()).filter(|&row| sees(row)) {
+                let tile =
+                    &mut Tile { d, block, cached, chunk, kv_head, first, merge, seen, scratch };
+                match together {
+                    MOST => tile.attend::<MOST, false>(out, place),
+                    6 => tile.attend::<6, false>(out, place),
+                    _ => tile.attend::<3, false>(out, place),
+                }
+            }
+            kv_head += together;
+        }
     }
-    let mut scores: Scores = [[0.0; CHUNK.end]; TILE];
-    let width = if S::MANY_REGISTERS { TILE } else { 1 };
-    for kv_head in 0..block.shape.kv_heads {
-        let size = block.shape.heads / block.shape.kv_heads;
-        let group = &Group { block, cache, kv_head, size };
-        for first in (0..group.len()).step_by(width) {
-            let end = group.len().min(first + width);
-            if group.position(end - 1) < chunk.start {
+    let queries = rows.len() * size;
+    let most = match vectors {
+        _ if !D::S::MANY_REGISTERS => 1,
+        1..4 => 6,
+        _ => 4,
+    };
+    // Tiles of like size: a single query left over would take as long as a whole tile.
+    let tiles = queries.div_ceil(most);
+    for kv_head in kv_head..block.kv_heads.end {
+        for tile in 0..tiles {
+            let (first, end) = (tile * queries / tiles, (tile + 1) * queries / tiles);
+            if !sees((end - 1) / size) {
                 continue;
             }
-            let tile = &mut Tile { group, chunk, first, merge, seen, scores: &mut scores };
+            let tile = &mut Tile { d, block, cached, chunk, kv_head, first, merge, seen, scratch };
             // Known when compiled, so that wide tiles are not even built where registers are few.
-            if S::MANY_REGISTERS {
+            if D::S::MANY_REGISTERS {
                 match end - first {
-                    1 => tile.attend::<S, 1>(s, out, start),
-                    2 => tile.attend::<S, 2>(s, out, start),
-                    3 => tile.attend::<S, 3>(s, out, start),
-                    _ => tile.attend::<S, 4>(s, out, start),
+                    1 => tile.attend::<1, true>(out, place),
+                    2 => tile.attend::<2, true>(out, place),
+                    3 => tile.attend::<3, true>(out, place),
+                    4 => tile.attend::<4, true>(out, place),
+                    5 => tile.attend::<5, true>(out, place),
+                    _ => tile.attend::<6, true>(out, place),
                 }
             } else {
-                tile.attend::<S, 1>(s, out, start);
+                tile.attend::<1, true>(out, place);
             }
         }
     }

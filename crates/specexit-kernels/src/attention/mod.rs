@@ -5,22 +5,25 @@
 //! out whether one thread goes through all chunks or several threads share them.
 //!
 //! The work is cut by rows into blocks. When there are enough blocks of like length for all threads each
-//! is done by one; otherwise (few rows, as in decoding) the chunks of a block are shared and merged afterwards.
+//! is done by one; otherwise (few rows, as in decoding) the chunks of a block are shared and merged
+//! afterwards, or, where those are few too, its heads are.
 
 mod block;
+mod cache;
 mod part;
-mod row;
-mod stored;
 mod tile;
 
 use std::ops::Range;
 
 use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
-use crate::isa::CheckedIsa;
+use crate::dot::{Singles, Widened};
+use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::pool::Pool;
+use crate::simd::Simd;
 use block::{Block, QUERIES, attend, attend_apart, merge};
-pub use stored::KeysValues;
+use cache::Kept;
+pub use cache::KeysValues;
 
 /// Rows of a block, at most; fewer if they have many heads.
 const BLOCK_ROWS: usize = if cfg!(miri) { 2 } else { 32 };
@@ -29,7 +32,7 @@ const BLOCK_ROWS: usize = if cfg!(miri) { 2 } else { 32 };
 const BLOCK_QUERIES: usize = 512;
 
 /// Multiply-adds below which a call is computed by the calling thread alone.
-const INLINE_WORK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 16 };
+const INLINE_WORK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 14 };
 
 /// Bytes of unmerged parts that a call may keep.
 const PARTS: usize = 32 << 20;
@@ -70,7 +73,7 @@ pub struct AttentionSequence<'a> {
     /// Position of the first row.
     pub start: usize,
     /// Keys and values of at least `start + rows.len()` positions.
-    pub cache: KeysValues<'a>,
+    pub cache: &'a KeysValues,
 }
 
 /// What all blocks of a call share.
@@ -80,6 +83,8 @@ struct Call<'a> {
     shape: AttentionShape,
     sequences: &'a [AttentionSequence<'a>],
     rows_per_block: usize,
+    /// Blocks that share the heads of the same rows.
+    splits: usize,
 }
 
 impl Call<'_> {
@@ -87,19 +92,161 @@ impl Call<'_> {
     fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
         self.sequences.iter().flat_map(move |sequence| {
             let starts = (0..sequence.rows.len()).step_by(self.rows_per_block).rev();
-            starts.map(move |start| {
+            starts.flat_map(move |start| {
                 let end = sequence.rows.len().min(start + self.rows_per_block);
                 let (q, q_stride, shape) = (self.q, self.q_stride, self.shape);
-                Block { q, q_stride, shape, sequence, rows: start..end }
+                let bound = move |split: usize| split * shape.kv_heads / self.splits;
+                (0..self.splits).map(move |split| {
+                    let kv_heads = bound(split)..bound(split + 1);
+                    Block { q, q_stride, shape, sequence, rows: start..end, kv_heads }
+                })
             })
         })
+    }
+}
+
+/// What a call is computed with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct On {
+    pub(crate) isa: CheckedIsa,
+    /// Under bf16, queries and weights are rounded where they meet keys and values in bf16, as the
+    /// activations of linear layers are.
+    pub(crate) precision: Precision,
+}
+
+impl On {
+    fn attend(self, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+        let isa = self.isa;
+        match block.sequence.cache.kept() {
+            Kept::F32 => dispatch!(isa, attend_f32(block: &Block<'_>, out: &Disjoint<'_, f32>)),
+            #[cfg(target_arch = "x86_64")]
+            Kept::Bf16 if self.multiplies_pairs() => pairs::attend(isa, block, out),
+            Kept::Bf16 => {
+                let rounded = self.precision == Precision::Bf16;
+                dispatch!(
+                    isa,
+                    attend_bf16(block: &Block<'_>, out: &Disjoint<'_, f32>, rounded: bool)
+                );
+            }
+        }
+    }
+
+    fn attend_apart(
+        self,
+        block: &Block<'_>,
+        chunks: Range<usize>,
+        parts: &Disjoint<'_, f32>,
+        start: usize,
+    ) {
+        let isa = self.isa;
+        match block.sequence.cache.kept() {
+            Kept::F32 => dispatch!(
+                isa,
+                apart_f32(
+                    block: &Block<'_>,
+                    chunks: Range<usize>,
+                    parts: &Disjoint<'_, f32>,
+                    start: usize,
+                )
+            ),
+            #[cfg(target_arch = "x86_64")]
+            Kept::Bf16 if self.multiplies_pairs() => {
+                pairs::attend_apart(isa, block, chunks, parts, start);
+            }
+            Kept::Bf16 => {
+                let rounded = self.precision == Precision::Bf16;
+                dispatch!(
+                    isa,
+                    apart_bf16(
+                        block: &Block<'_>,
+                        chunks: Range<usize>,
+                        parts: &Disjoint<'_, f32>,
+                        start: usize,
+                        rounded: bool,
+                    )
+                );
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn multiplies_pairs(self) -> bool {
+        self.precision == Precision::Bf16 && self.isa.get() == Isa::Avx512Bf16
+    }
+}
+
+#[inline(always)]
+fn attend_f32<S: Simd>(s: S, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+    attend(Singles(s), block, out);
+}
+
+#[inline(always)]
+fn attend_bf16<S: Simd>(s: S, block: &Block<'_>, out: &Disjoint<'_, f32>, rounded: bool) {
+    attend(Widened { s, rounded }, block, out);
+}
+
+#[inline(always)]
+fn apart_f32<S: Simd>(
+    s: S,
+    block: &Block<'_>,
+    chunks: Range<usize>,
+    parts: &Disjoint<'_, f32>,
+    start: usize,
+) {
+    attend_apart(Singles(s), block, chunks, parts, start);
+}
+
+#[inline(always)]
+fn apart_bf16<S: Simd>(
+    s: S,
+    block: &Block<'_>,
+    chunks: Range<usize>,
+    parts: &Disjoint<'_, f32>,
+    start: usize,
+    rounded: bool,
+) {
+    attend_apart(Widened { s, rounded }, block, chunks, parts, start);
+}
+
+/// With products of bf16 pairs.
+#[cfg(target_arch = "x86_64")]
+mod pairs {
+    use super::{Block, CheckedIsa, Disjoint, Isa, Range, block};
+    use crate::dot::PairProducts;
+
+    pub(super) fn attend(isa: CheckedIsa, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+        #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn inner(block: &Block<'_>, out: &Disjoint<'_, f32>) {
+            // SAFETY: this function's own features are those of `PairProducts`.
+            block::attend(unsafe { PairProducts::new() }, block, out);
+        }
+        assert_eq!(isa.get(), Isa::Avx512Bf16);
+        // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
+        unsafe { inner(block, out) }
+    }
+
+    pub(super) fn attend_apart(
+        isa: CheckedIsa,
+        block: &Block<'_>,
+        chunks: Range<usize>,
+        parts: &Disjoint<'_, f32>,
+        start: usize,
+    ) {
+        #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn inner(block: &Block<'_>, chunks: Range<usize>, parts: &Disjoint<'_, f32>, start: usize) {
+            // SAFETY: this function's own features are those of `PairProducts`.
+            block::attend_apart(unsafe { PairProducts::new() }, block, chunks, parts, start);
+        }
+        assert_eq!(isa.get(), Isa::Avx512Bf16);
+        // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
+        unsafe { inner(block, chunks, parts, start) }
     }
 }
 
 /// See [`Kernels::attention`](crate::Kernels::attention).
 pub(crate) fn attention(
     pool: &Pool,
-    isa: CheckedIsa,
+    on: On,
     scratch: &mut Buffer,
     out: &mut [f32],
     q: &[f32],
@@ -109,7 +256,7 @@ pub(crate) fn attention(
 ) {
     check(out, q, q_stride, shape, sequences);
     let rows_per_block = (BLOCK_QUERIES / shape.heads).clamp(1, BLOCK_ROWS);
-    let call = Call { q, q_stride, shape, sequences, rows_per_block };
+    let mut call = Call { q, q_stride, shape, sequences, rows_per_block, splits: 1 };
     let blocks = call.blocks().count();
     let chunks: usize = call.blocks().map(|block| block.chunks()).sum();
     let longest = call.blocks().map(|block| block.chunks()).max().unwrap_or(0);
@@ -117,28 +264,33 @@ pub(crate) fn attention(
     let work: usize = sequences.iter().map(|s| s.rows.len() * (s.start + s.rows.len())).sum();
     let out = &Disjoint::new(out);
 
-    if work * shape.width() < INLINE_WORK || pool.threads() == 1 || chunks == 1 {
+    let threads = pool.threads();
+    if work * shape.width() < INLINE_WORK || threads == 1 {
         for block in &mut call.blocks() {
             let block = &block;
-            dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
+            on.attend(block, out);
         }
-    } else if blocks >= 2 * pool.threads()
-        || longest * pool.threads() <= chunks
+    } else if blocks >= 2 * threads
+        || (longest * threads <= chunks && blocks >= threads)
+        || (longest < 2 * threads && shape.kv_heads >= threads)
         || parts * size_of::<f32>() > PARTS
     {
-        pool.claim(blocks, |index| {
+        if blocks < 2 * threads {
+            call.splits = threads.min(shape.kv_heads);
+        }
+        pool.claim(blocks * call.splits, |index| {
             let block = &call.blocks().nth(index).expect("claimed below the number of blocks");
-            dispatch!(isa, attend(block: &Block<'_>, out: &Disjoint<'_, f32>));
+            on.attend(block, out);
         });
     } else {
-        share_chunks(pool, isa, scratch, out, &call, parts);
+        share_chunks(pool, on, scratch, out, &call, parts);
     }
 }
 
 /// Computes the parts of all blocks, several runs of chunks per block, then merges them.
 fn share_chunks(
     pool: &Pool,
-    isa: CheckedIsa,
+    on: On,
     scratch: &mut Buffer,
     out: &Disjoint<'_, f32>,
     call: &Call<'_>,
@@ -156,15 +308,7 @@ fn share_chunks(
                 let (runs, chunks, block) = (runs_of(&block), block.chunks(), &block);
                 if run < runs {
                     let chunks = run * chunks / runs..(run + 1) * chunks / runs;
-                    dispatch!(
-                        isa,
-                        attend_apart(
-                            block: &Block<'_>,
-                            chunks: Range<usize>,
-                            parts: &Disjoint<'_, f32>,
-                            start: usize,
-                        )
-                    );
+                    on.attend_apart(block, chunks, parts, start);
                     return;
                 }
                 run -= runs;
@@ -176,6 +320,7 @@ fn share_chunks(
     for block in call.blocks() {
         let (parts, behind) = rest.split_at(block.chunks() * block.part_len());
         let block = &block;
+        let isa = on.isa;
         dispatch!(isa, merge(block: &Block<'_>, parts: &[f32], out: &Disjoint<'_, f32>));
         rest = behind;
     }
@@ -200,8 +345,9 @@ fn check(
     for sequence in sequences {
         let AttentionSequence { rows, start, cache } = sequence;
         assert!(rows.start <= rows.end && rows.end <= m, "rows {rows:?} of {m}");
-        let positions = start + rows.len();
-        cache.check(positions * shape.kv_width(), positions);
+        let (positions, held) = (start + rows.len(), cache.len());
+        assert!(held >= positions, "keys and values end at {held}, before position {positions}");
+        assert_eq!(cache.heads(), [kv_heads, head_dim], "heads of a cache for {shape:?}");
     }
     // Threads write the rows of different sequences at once.
     let apart = |a: &Range<usize>, b: &Range<usize>| {

@@ -1,318 +1,310 @@
-//! A few queries that share a key head, over one chunk: scores, their exponentials, weighted values.
+//! Some queries over one chunk: scores, their exponentials, weighted values.
+//!
+//! Either they share a key head, and each vector of keys or values is read once for all of them; or
+//! they are one for each of several key heads, taken together because the sums of a single query would
+//! wait for one another.
 
-use super::block::{Block, CHUNK};
+use std::cell::Cell;
+
+use super::block::{Block, CHUNK, Place};
+use super::cache::{Line, PANEL};
 use super::part::{Factors, Seen};
-use super::stored::{Cache, Stored};
 use crate::disjoint::Disjoint;
-use crate::simd::{LANES, Lanes, Simd, max_of};
+use crate::dot::{Dot, Vector};
+use crate::simd::{LANES, Simd, max_of};
 use crate::softmax::exp_in_place;
 
-/// Queries computed together.
-pub(super) const TILE: usize = 4;
+/// Queries of a tile, at most.
+pub(super) const MOST: usize = 12;
 
-/// Positions between the one in use and the one being fetched in the first chunk, which nothing
-/// before it could fetch.
-const AHEAD: usize = 32;
-
-/// Scores, then weights, of a tile of queries over one chunk.
-pub(super) type Scores = [[f32; CHUNK.end]; TILE];
-
-/// The queries of a block that read one key head. Query `i` is row `i / size` of the block and head
-/// `i % size` of the group.
-pub(super) struct Group<'a, E> {
-    pub(super) block: &'a Block<'a>,
-    pub(super) cache: Cache<'a, E>,
-    pub(super) kv_head: usize,
-    pub(super) size: usize,
+/// What a thread works in, kept from call to call.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Packed queries, each from a line of its own on.
+    queries: Vec<Line>,
+    /// Scores, then weights, of a tile over a chunk.
+    scores: Vec<[f32; CHUNK.end]>,
+    /// The weights packed.
+    weights: Vec<[Line; CHUNK.end / LANES]>,
 }
 
-impl<E> Group<'_, E> {
-    #[inline(always)]
-    pub(super) fn len(&self) -> usize {
-        self.block.rows.len() * self.size
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    /// This thread's, for queries of `head_dim` numbers.
+    pub(super) fn take(head_dim: usize) -> Box<Scratch> {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        scratch.scores.resize(MOST, [0.0; CHUNK.end]);
+        scratch.weights.resize(MOST, [Line::ZERO; CHUNK.end / LANES]);
+        let lines = MOST * query_lines(head_dim);
+        if scratch.queries.len() < lines {
+            scratch.queries.resize(lines, Line::ZERO);
+        }
+        scratch
     }
 
-    /// Position of query `i`.
-    #[inline(always)]
-    pub(super) fn position(&self, i: usize) -> usize {
-        self.block.sequence.start + self.block.rows.start + i / self.size
-    }
-
-    /// Place of query `i` among the queries of the block, ordered as in `out`.
-    #[inline(always)]
-    fn index(&self, i: usize) -> usize {
-        i / self.size * self.block.shape.heads + self.kv_head * self.size + i % self.size
-    }
-
-    #[inline(always)]
-    fn query(&self, i: usize) -> &[f32] {
-        let Block { q, q_stride, shape, sequence, rows } = self.block;
-        let row = sequence.rows.start + rows.start + i / self.size;
-        let head = self.kv_head * self.size + i % self.size;
-        &q[row * q_stride + head * shape.head_dim..][..shape.head_dim]
-    }
-
-    /// What `numbers` (keys or values) hold for a position.
-    #[inline(always)]
-    fn at<'c>(&self, numbers: &'c [E], position: usize) -> &'c [E] {
-        let shape = &self.block.shape;
-        &numbers[position * shape.kv_width() + self.kv_head * shape.head_dim..][..shape.head_dim]
+    /// Keeps it for the next call.
+    pub(super) fn keep(self: Box<Scratch>) {
+        SCRATCH.set(Some(self));
     }
 }
 
-/// A chunk, and what to fetch while it is computed.
+/// Lines that suffice for a packed query, whatever it is packed as.
+fn query_lines(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(2).div_ceil(LANES)
+}
+
+/// Keys and values of a cache, a line for each block.
+pub(super) struct Cached<'a, B> {
+    pub(super) keys: &'a [B],
+    pub(super) values: &'a [B],
+}
+
+/// A part of all positions that begins at a fixed multiple of its length.
 #[derive(Clone, Copy)]
 pub(super) struct Chunk {
     pub(super) start: usize,
     pub(super) len: usize,
-    /// Nothing has fetched this chunk itself.
-    pub(super) is_first: bool,
-    /// Another chunk comes after it.
-    pub(super) has_next: bool,
 }
 
-impl Chunk {
-    /// Fetches what is needed after columns `column..column + width` of position `j` of the chunk.
-    /// The next chunk is fetched in the order in which it lies, though heads read it in strides.
-    #[inline(always)]
-    fn fetch<S: Simd, E>(
-        self,
-        s: S,
-        group: &Group<'_, E>,
-        numbers: &[E],
-        j: usize,
-        column: usize,
-        width: usize,
-    ) {
-        let shape = &group.block.shape;
-        let start = numbers.as_ptr();
-        let line = 64 / size_of::<E>();
-        if self.has_next {
-            let done = (group.kv_head * shape.head_dim + column) * self.len + j * width;
-            let next = (self.start + self.len) * shape.kv_width() + done;
-            for at in (0..width).step_by(line) {
-                s.prefetch_far(start.wrapping_add(next + at).cast());
-            }
-        }
-        if self.is_first {
-            let later = (self.start + j + AHEAD) * shape.kv_width();
-            let later = later + group.kv_head * shape.head_dim + column;
-            for at in (0..width).step_by(line) {
-                s.prefetch(start.wrapping_add(later + at).cast());
-            }
-        }
-    }
-}
-
-/// Queries of a group from `first` on over one chunk.
-pub(super) struct Tile<'a, E> {
-    pub(super) group: &'a Group<'a, E>,
+/// Queries of a block over one chunk.
+pub(super) struct Tile<'a, D: Dot> {
+    pub(super) d: D,
+    pub(super) block: &'a Block<'a>,
+    pub(super) cached: &'a Cached<'a, D::Block>,
     pub(super) chunk: Chunk,
+    /// The key head of the first query.
+    pub(super) kv_head: usize,
+    /// Place of the first query among those of its key head, ordered by rows.
     pub(super) first: usize,
+    /// Whether there is something to merge with in `out`.
     pub(super) merge: bool,
     pub(super) seen: &'a mut [Seen],
-    pub(super) scores: &'a mut Scores,
+    pub(super) scratch: &'a mut Scratch,
 }
 
-impl<E: Stored> Tile<'_, E> {
+impl<D: Dot> Tile<'_, D> {
+    /// Row of the block, and head of the model, of query `n`.
     #[inline(always)]
-    pub(super) fn attend<S: Simd, const N: usize>(
-        &mut self,
-        s: S,
-        out: &Disjoint<'_, f32>,
-        start: usize,
-    ) {
-        let Tile { group, chunk, first, .. } = *self;
-        // A query sees as many positions as the one before it, or more.
-        let mut counts = [0; N];
-        for n in 0..N {
-            counts[n] = (group.position(first + n) + 1).saturating_sub(chunk.start).min(chunk.len);
+    fn query<const SHARED: bool>(&self, n: usize) -> [usize; 2] {
+        if SHARED {
+            let (query, size) = (self.first + n, self.block.size());
+            [query / size, self.kv_head * size + query % size]
+        } else {
+            [self.first, self.kv_head + n]
         }
-        self.score::<S, N>(s, counts[N - 1]);
+    }
+
+    /// `N` queries: of one key head from `first` on, or of `N` key heads with one query each.
+    #[inline(always)]
+    pub(super) fn attend<const N: usize, const SHARED: bool>(
+        &mut self,
+        out: &Disjoint<'_, f32>,
+        place: Place,
+    ) {
+        let (s, d) = (self.d.simd(), self.d);
+        let Block { q_stride, shape, sequence, rows, .. } = self.block;
+        let lines = query_lines(shape.head_dim);
+        // A query sees as many positions of the chunk as the one before it, or more.
+        let (mut counts, mut starts, mut seen) = ([0; N], [0; N], [0; N]);
+        for n in 0..N {
+            let [row, head] = self.query::<SHARED>(n);
+            let position = sequence.start + rows.start + row;
+            counts[n] = (position + 1).saturating_sub(self.chunk.start).min(self.chunk.len);
+            let in_block = head - self.block.kv_heads.start * self.block.size();
+            starts[n] = place.start + row * place.stride + in_block * shape.head_dim;
+            seen[n] = row * self.block.heads() + in_block;
+            let q = (sequence.rows.start + rows.start + row) * q_stride + head * shape.head_dim;
+            let packed = &mut self.scratch.queries[n * lines..][..lines];
+            let packed = &mut bytemuck::cast_slice_mut(packed)[..shape.head_dim.div_ceil(D::GROUP)];
+            d.pack(packed, &self.block.q[q..][..shape.head_dim]);
+        }
+        if !D::S::MANY_REGISTERS {
+            self.score::<1, 2>(self.kv_head, 0, counts[0]);
+        } else if SHARED && N > 4 {
+            self.score::<N, 2>(self.kv_head, 0, counts[N - 1]);
+        } else if SHARED && N > 1 {
+            self.score::<N, 4>(self.kv_head, 0, counts[N - 1]);
+        } else {
+            for n in 0..N {
+                self.score::<1, 8>(self.kv_head + n, n, counts[n]);
+            }
+        }
 
         let mut factors = [Factors::UNUSED; N];
-        for n in 0..N {
-            if counts[n] > 0 {
-                let scores = &mut self.scores[n][..counts[n]];
-                let largest = max_of(s, scores);
-                let total = exp_in_place(s, scores, s.splat(largest));
-                let seen = &mut self.seen[group.index(first + n)];
-                (*seen, factors[n]) = seen.and(s, Seen { largest, total });
-            }
-        }
-
-        let head_dim = group.block.shape.head_dim;
-        let mut column = 0;
-        while column < head_dim {
-            let left = head_dim - column;
-            if left >= 4 * LANES {
-                self.weigh::<S, N, 4>(s, column, 4 * LANES, &counts, &factors, out, start);
-                column += 4 * LANES;
-            } else if left >= 2 * LANES {
-                self.weigh::<S, N, 2>(s, column, 2 * LANES, &counts, &factors, out, start);
-                column += 2 * LANES;
-            } else {
-                let width = left.min(LANES);
-                self.weigh::<S, N, 1>(s, column, width, &counts, &factors, out, start);
-                column += width;
-            }
-        }
-    }
-
-    /// The scores of `N` queries and the first `count` positions of the chunk.
-    #[inline(always)]
-    fn score<S: Simd, const N: usize>(&mut self, s: S, count: usize) {
-        let Tile { group, chunk, first, .. } = *self;
-        let (keys, shape) = (group.cache.keys, group.block.shape);
-        let mut queries: [&[f32]; N] = [&[]; N];
-        for n in 0..N {
-            queries[n] = group.query(first + n);
-        }
-        for j in (0..count).step_by(4) {
-            let mut four: [&[E]; 4] = [&[]; 4];
-            for c in 0..4 {
-                // Positions behind the last are computed again and not read.
-                four[c] = group.at(keys, chunk.start + (j + c).min(count - 1));
-                if first == 0 {
-                    chunk.fetch(s, group, keys, j + c, 0, shape.head_dim);
-                }
-            }
-            let dots = dots(s, queries, four);
-            for n in 0..N {
-                for c in 0..4 {
-                    self.scores[n][j + c] = dots[n][c] * shape.scale;
-                }
-            }
-        }
-    }
-
-    /// The weighted values of `width` columns from `column` on, `V` vectors or a part of one.
-    #[inline(always)]
-    fn weigh<S: Simd, const N: usize, const V: usize>(
-        &self,
-        s: S,
-        column: usize,
-        width: usize,
-        counts: &[usize; N],
-        factors: &[Factors; N],
-        out: &Disjoint<'_, f32>,
-        start: usize,
-    ) {
-        let Tile { group, chunk, first, merge, ref scores, .. } = *self;
-        let values = group.cache.values;
-        let mut sums = [[s.splat(0.0); V]; N];
-        for j in 0..counts[0] {
-            if first == 0 {
-                chunk.fetch(s, group, values, j, column, width);
-            }
-            let values = &group.at(values, chunk.start + j)[column..][..width];
-            let values = load_vectors::<S, E, V>(s, values);
-            for n in 0..N {
-                let weight = s.splat(scores[n][j]);
-                for v in 0..V {
-                    sums[n][v] = s.fma(weight, values[v], sums[n][v]);
-                }
-            }
-        }
-        for n in 1..N {
-            for j in counts[0]..counts[n] {
-                let values = &group.at(values, chunk.start + j)[column..][..width];
-                let values = load_vectors::<S, E, V>(s, values);
-                let weight = s.splat(scores[n][j]);
-                for v in 0..V {
-                    sums[n][v] = s.fma(weight, values[v], sums[n][v]);
-                }
-            }
-        }
         for n in 0..N {
             if counts[n] == 0 {
                 continue;
             }
-            let start = start + group.index(first + n) * group.block.shape.head_dim + column;
-            // SAFETY: as in `attend` and `attend_apart`: `start` is where this block's rows or this
-            // chunk's part begin, and no other part is held.
-            let out = unsafe { out.part(start..start + width) };
-            if merge {
-                let before = load_vectors::<S, f32, V>(s, out);
-                for v in 0..V {
-                    sums[n][v] = factors[n].merge(s, before[v], sums[n][v]);
+            let scores = &mut self.scratch.scores[n][..counts[n]];
+            let largest = max_of(s, scores);
+            let total = exp_in_place(s, scores, s.splat(largest));
+            let seen = &mut self.seen[seen[n]];
+            (*seen, factors[n]) = seen.and(s, Seen { largest, total });
+            let packed = bytemuck::cast_slice_mut(&mut self.scratch.weights[n]);
+            d.pack(&mut packed[..counts[n].div_ceil(D::GROUP)], scores);
+        }
+
+        let vectors = shape.head_dim.div_ceil(LANES);
+        let mut vector = 0;
+        while vector < vectors {
+            let left = vectors - vector;
+            let at = At { vector, counts: &counts, factors: &factors, starts: &starts };
+            if D::S::MANY_REGISTERS && left >= 8 && N == 1 {
+                self.weigh::<N, 8, SHARED>(at, out);
+                vector += 8;
+            } else if D::S::MANY_REGISTERS && left >= 4 && N <= 4 {
+                self.weigh::<N, 4, SHARED>(at, out);
+                vector += 4;
+            } else if left >= 2 && N <= 6 {
+                self.weigh::<N, 2, SHARED>(at, out);
+                vector += 2;
+            } else {
+                self.weigh::<N, 1, SHARED>(at, out);
+                vector += 1;
+            }
+        }
+    }
+
+    /// The scores of `N` queries, from place `slot` of the scratch on, and the first `count` positions of
+    /// the chunk, `B` panels at a time.
+    #[inline(always)]
+    fn score<const N: usize, const B: usize>(&mut self, kv_head: usize, slot: usize, count: usize) {
+        let (s, d, shape) = (self.d.simd(), self.d, self.block.shape);
+        let groups = shape.head_dim.div_ceil(D::GROUP);
+        let lines = query_lines(shape.head_dim);
+        let Scratch { queries, scores, .. } = &mut *self.scratch;
+        let mut packed: [&[D::X]; N] = [&[]; N];
+        for n in 0..N {
+            let query = &queries[(slot + n) * lines..][..lines];
+            packed[n] = &bytemuck::cast_slice(query)[..groups];
+        }
+        let panels = count.div_ceil(PANEL);
+        let scale = s.splat(shape.scale);
+        for first in (0..panels).step_by(B) {
+            let mut keys: [&[D::Block]; B] = [&[]; B];
+            for b in 0..B {
+                // Panels behind the last are computed again and not kept.
+                let panel = self.chunk.start / PANEL + (first + b).min(panels - 1);
+                let start = (panel * shape.kv_heads + kv_head) * groups;
+                keys[b] = &self.cached.keys[start..][..groups];
+            }
+            let mut sums = [[s.splat(0.0); B]; N];
+            for g in 0..groups {
+                let mut blocks = [d.weights(&keys[0][g]); B];
+                for b in 1..B {
+                    blocks[b] = d.weights(&keys[b][g]);
+                }
+                for n in 0..N {
+                    let x = d.splat(packed[n][g]);
+                    for b in 0..B {
+                        sums[n][b] = d.step(sums[n][b], x, blocks[b]);
+                    }
                 }
             }
-            store_vectors(s, sums[n], out);
-        }
-    }
-}
-
-/// Dot products of `N` queries with four keys, vector by vector onto sixteen lanes.
-#[inline(always)]
-fn dots<S: Simd, E: Stored, const N: usize>(
-    s: S,
-    queries: [&[f32]; N],
-    keys: [&[E]; 4],
-) -> [[f32; 4]; N] {
-    let vectors = queries[0].len() / LANES;
-    let mut whole_queries: [&[Lanes]; N] = [&[]; N];
-    let mut whole_keys: [&[[E; LANES]]; 4] = [&[]; 4];
-    for n in 0..N {
-        whole_queries[n] = &queries[n].as_chunks().0[..vectors];
-    }
-    for c in 0..4 {
-        whole_keys[c] = &keys[c].as_chunks().0[..vectors];
-    }
-    let mut sums = [[s.splat(0.0); 4]; N];
-    for d in 0..vectors {
-        let mut keys = [s.splat(0.0); 4];
-        for c in 0..4 {
-            keys[c] = E::load(s, &whole_keys[c][d]);
-        }
-        for n in 0..N {
-            let query = s.load(&whole_queries[n][d]);
-            for c in 0..4 {
-                sums[n][c] = s.fma(query, keys[c], sums[n][c]);
+            for n in 0..N {
+                let to = scores[slot + n].as_chunks_mut::<LANES>().0;
+                for (sum, to) in sums[n].iter().zip(&mut to[first..panels]) {
+                    s.store(s.mul(*sum, scale), to);
+                }
             }
         }
     }
-    let rest = vectors * LANES;
-    if rest < queries[0].len() {
+
+    /// The weighted values of `V` vectors of columns.
+    #[inline(always)]
+    fn weigh<const N: usize, const V: usize, const SHARED: bool>(
+        &self,
+        at: At<'_, N>,
+        out: &Disjoint<'_, f32>,
+    ) {
+        let (s, d, shape) = (self.d.simd(), self.d, self.block.shape);
+        let vectors = shape.head_dim.div_ceil(LANES);
+        let row = shape.kv_heads * vectors;
+        let mut weights: [&[D::X]; N] = [&[]; N];
         for n in 0..N {
-            let query = s.load_part(&queries[n][rest..], 0.0);
-            for c in 0..4 {
-                sums[n][c] = s.fma(query, E::load_part(s, &keys[c][rest..]), sums[n][c]);
+            let packed = bytemuck::cast_slice(&self.scratch.weights[n]);
+            weights[n] = &packed[..at.counts[n].div_ceil(D::GROUP)];
+        }
+        let first = self.chunk.start / D::GROUP * row + self.kv_head * vectors + at.vector;
+        let values = |j: usize| &self.cached.values[first + j * row..];
+        // Heads beside one another take `V` vectors each, which are all that they have.
+        let step = if SHARED { 0 } else { V };
+
+        let mut sums = [[s.splat(0.0); V]; N];
+        let common = at.counts[0] / D::GROUP;
+        for j in 0..common {
+            let values = &values(j)[..V + step * (N - 1)];
+            let mut blocks = [d.weights(&values[0]); V];
+            if SHARED {
+                for v in 1..V {
+                    blocks[v] = d.weights(&values[v]);
+                }
+            }
+            for n in 0..N {
+                let weight = d.splat(weights[n][j]);
+                for v in 0..V {
+                    let block = if SHARED { blocks[v] } else { d.weights(&values[n * V + v]) };
+                    sums[n][v] = d.step(sums[n][v], weight, block);
+                }
+            }
+        }
+        for n in 0..N {
+            let count = at.counts[n];
+            for j in common..count.div_ceil(D::GROUP) {
+                let values = &values(j)[step * n..][..V];
+                let weight = d.splat(weights[n][j]);
+                for v in 0..V {
+                    let mut block = d.weights(&values[v]);
+                    if (j + 1) * D::GROUP > count {
+                        // A position that the query does not see.
+                        block = d.first_only(block);
+                    }
+                    sums[n][v] = d.step(sums[n][v], weight, block);
+                }
+            }
+        }
+        for n in 0..N {
+            if at.counts[n] > 0 {
+                self.put::<V>(at.starts[n], at.vector, at.factors[n], sums[n], out);
             }
         }
     }
-    let mut dots = [[0.0; 4]; N];
-    for n in 0..N {
-        dots[n] = s.sum4(sums[n]);
-    }
-    dots
-}
 
-/// `V` vectors, or for `V` = 1 a part of one.
-#[inline(always)]
-fn load_vectors<S: Simd, E: Stored, const V: usize>(s: S, from: &[E]) -> [S::F; V] {
-    let (whole, rest) = from.as_chunks();
-    let mut vectors = [s.splat(0.0); V];
-    if V == 1 && whole.is_empty() {
-        vectors[0] = E::load_part(s, rest);
-    } else {
-        let whole = &whole[..V];
-        for v in 0..V {
-            vectors[v] = E::load(s, &whole[v]);
+    /// Puts weighted values into `out`, or merges them with what is there.
+    #[inline(always)]
+    fn put<const V: usize>(
+        &self,
+        start: usize,
+        vector: usize,
+        factors: Factors,
+        sums: [Vector<D>; V],
+        out: &Disjoint<'_, f32>,
+    ) {
+        let (s, head_dim) = (self.d.simd(), self.block.shape.head_dim);
+        let column = vector * LANES;
+        let start = start + column;
+        let width = (head_dim - column).min(V * LANES);
+        // SAFETY: as in `attend` and `attend_apart`: a query of this block, in `out` or in the part of
+        // this chunk, and no other part is held.
+        let out = unsafe { out.part(start..start + width) };
+        for (sum, out) in sums.into_iter().zip(out.chunks_mut(LANES)) {
+            let sum = if self.merge { factors.merge(s, s.load_part(out, 0.0), sum) } else { sum };
+            s.store_part(sum, out);
         }
     }
-    vectors
 }
 
-#[inline(always)]
-fn store_vectors<S: Simd, const V: usize>(s: S, vectors: [S::F; V], to: &mut [f32]) {
-    let (whole, rest) = to.as_chunks_mut();
-    if V == 1 && whole.is_empty() {
-        s.store_part(vectors[0], rest);
-    } else {
-        let whole = &mut whole[..V];
-        for v in 0..V {
-            s.store(vectors[v], &mut whole[v]);
-        }
-    }
+/// What the weighted values of a tile depend on beside the tile.
+#[derive(Clone, Copy)]
+struct At<'a, const N: usize> {
+    /// The first vector of columns.
+    vector: usize,
+    /// Positions that each query sees.
+    counts: &'a [usize; N],
+    factors: &'a [Factors; N],
+    /// Where each begins in `out`.
+    starts: &'a [usize; N],
 }

@@ -4,7 +4,6 @@
 //! f32 for bf16 weights; 8-bit integers for quantised ones), then each thread computes the products of
 //! one contiguous share of the weights, so that it reads memory in order.
 
-mod dot;
 mod output;
 mod pack;
 mod panels;
@@ -17,11 +16,11 @@ use half::bf16;
 use crate::arena::Buffer;
 use crate::blocks::{BLOCK_COLUMNS, Line};
 use crate::disjoint::Disjoint;
+use crate::dot::{self, Widened};
 use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::matrix::{Matrix, PlainRows, QuantisedRows, Section, SectionWeights};
 use crate::pool::Pool;
 use crate::simd::{ByteSimd, Simd};
-use dot::Widened;
 pub(crate) use output::Output;
 use output::Target;
 use pack::{pack_bf16, pack_widened};
@@ -277,7 +276,7 @@ fn widened_plain<S: Simd>(
     share: Range<usize>,
     target: Target<'_>,
 ) {
-    plain_panels(Widened(s), x, w, share, target);
+    plain_panels(Widened { s, rounded: false }, x, w, share, target);
 }
 
 /// `plain_panels` on dot products of bf16 pairs.

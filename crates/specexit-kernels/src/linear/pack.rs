@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use crate::dot::{Dot, Widened};
 use crate::simd::Simd;
 
 /// Rounds to the nearest bf16, ties to even; NaN stays NaN. (`bf16::from_f32` in a form that the
@@ -37,7 +38,7 @@ pub(super) fn pack_bf16<S: Simd>(_: S, packed: &mut [[bf16; 2]], x: &[f32], cols
 /// `rounded`.
 #[inline(always)]
 pub(super) fn pack_widened<S: Simd>(
-    _: S,
+    s: S,
     packed: &mut [[f32; 2]],
     x: &[f32],
     cols: usize,
@@ -45,15 +46,7 @@ pub(super) fn pack_widened<S: Simd>(
 ) {
     let rows = packed.chunks_exact_mut(cols.div_ceil(2));
     for (packed, x) in rows.zip(x.chunks_exact(cols)) {
-        let (packed, padding) = packed.as_flattened_mut().split_at_mut(cols);
-        if rounded {
-            for (to, &value) in packed.iter_mut().zip(x) {
-                *to = f32::from_bits(u32::from(round(value)) << 16);
-            }
-        } else {
-            packed.copy_from_slice(x);
-        }
-        padding.fill(0.0);
+        Widened { s, rounded }.pack(packed, x);
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::dot::{Dot, Vector};
 use super::output::Target;
+use crate::dot::{Dot, Vector};
 use crate::matrix::{Block, PANEL, PlainRows};
 use crate::simd::{LANES, Simd};
 
@@ -17,11 +17,16 @@ const GROUP: usize = if cfg!(miri) { 4 << 10 } else { 128 << 10 };
 /// Pairs of columns between the one in use and the one being fetched: 4 KiB.
 const AHEAD: usize = 32;
 
+/// Rows of a tile, for whose sums registers suffice.
+const fn most_rows<D: Dot>() -> usize {
+    if D::S::MANY_REGISTERS { 8 } else { 2 }
+}
+
 /// Panels `range` of `w` times the packed rows `x`, `w.pairs()` pairs each.
 ///
 /// Every element is accumulated pair by pair along the row, whatever the tile that computes it.
 #[inline(always)]
-pub(super) fn plain_panels<D: Dot>(
+pub(super) fn plain_panels<D: Dot<Block = Block>>(
     d: D,
     x: &[D::X],
     w: &PlainRows,
@@ -30,10 +35,10 @@ pub(super) fn plain_panels<D: Dot>(
 ) {
     let pairs = w.pairs();
     let m = x.len() / pairs;
-    let group = if m <= D::MOST_ROWS { range.len() } else { GROUP / w.panel_bytes() }.max(1);
+    let group = if m <= most_rows::<D>() { range.len() } else { GROUP / w.panel_bytes() }.max(1);
     for start in range.clone().step_by(group) {
-        for row in (0..m).step_by(D::MOST_ROWS) {
-            let rows = &x[row * pairs..m.min(row + D::MOST_ROWS) * pairs];
+        for row in (0..m).step_by(most_rows::<D>()) {
+            let rows = &x[row * pairs..m.min(row + most_rows::<D>()) * pairs];
             for panel in start..range.end.min(start + group) {
                 // Further rows find the weights where the first ones left them.
                 if row == 0 {
@@ -48,7 +53,7 @@ pub(super) fn plain_panels<D: Dot>(
 
 /// At most `MOST_ROWS` rows, the first of which is `row` of `y`.
 #[inline(always)]
-fn some_rows<D: Dot, const FETCH: bool>(
+fn some_rows<D: Dot<Block = Block>, const FETCH: bool>(
     d: D,
     x: &[D::X],
     w: &PlainRows,
@@ -58,7 +63,7 @@ fn some_rows<D: Dot, const FETCH: bool>(
 ) {
     let count = x.len() / w.pairs();
     // Known when compiled, so that wide tiles are not even built where registers are few.
-    if D::MOST_ROWS == 8 {
+    if D::S::MANY_REGISTERS {
         match count {
             1 => tile::<D, 1, FETCH>(d, x, w, panel, row, target),
             2 => tile::<D, 2, FETCH>(d, x, w, panel, row, target),
@@ -78,7 +83,7 @@ fn some_rows<D: Dot, const FETCH: bool>(
 
 /// `M` rows times one panel.
 #[inline(always)]
-fn tile<D: Dot, const M: usize, const FETCH: bool>(
+fn tile<D: Dot<Block = Block>, const M: usize, const FETCH: bool>(
     d: D,
     x: &[D::X],
     w: &PlainRows,

@@ -20,8 +20,6 @@ pub(crate) use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
-use half::bf16;
-
 use crate::matrix::Block;
 
 /// Lanes of a vector.
@@ -56,8 +54,6 @@ pub(crate) trait Simd: Copy {
     fn zero_below(self, x: Self::F, limit: f32, value: Self::F) -> Self::F;
     /// `2^n`, where `n` in -126..=127 is the integer in the low 9 bits of `magic` (see `exp`).
     fn power_of_two(self, magic: Self::F) -> Self::F;
-    /// Sixteen bf16 in their order.
-    fn widen_half(self, half: &[bf16; LANES]) -> Self::F;
     /// The even and the odd ones of 32 weights.
     fn widen(self, block: &Block) -> (Self::F, Self::F);
 
@@ -67,8 +63,6 @@ pub(crate) trait Simd: Copy {
 
     /// Hints that the cache line at `address` will be read. Any address will do.
     fn prefetch(self, address: *const u8);
-    /// As `prefetch`, but no nearer than the level-2 cache.
-    fn prefetch_far(self, address: *const u8);
 
     /// The sum of the lanes of one vector, by the tree of `sum4`.
     #[inline(always)]

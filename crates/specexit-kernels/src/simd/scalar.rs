@@ -1,7 +1,5 @@
 //! The portable twin: arrays that the compiler vectorises as far as the target's baseline allows.
 
-use half::bf16;
-
 use super::{LANES, Lanes, Simd};
 use crate::matrix::Block;
 
@@ -88,11 +86,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn widen_half(self, half: &[bf16; LANES]) -> Lanes {
-        map(|i| f32::from_bits(u32::from(half[i].to_bits()) << 16))
-    }
-
-    #[inline(always)]
     fn widen(self, block: &Block) -> (Lanes, Lanes) {
         let value = |i: usize| f32::from_bits(u32::from(block[i].to_bits()) << 16);
         (map(|i| value(2 * i)), map(|i| value(2 * i + 1)))
@@ -108,7 +101,4 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
-
-    #[inline(always)]
-    fn prefetch_far(self, _address: *const u8) {}
 }

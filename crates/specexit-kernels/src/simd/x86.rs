@@ -6,8 +6,6 @@
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
 use super::{LANES, Lanes, Simd};
 use crate::matrix::Block;
 
@@ -139,20 +137,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn widen_half(self, half: &[bf16; LANES]) -> Pair {
-        // SAFETY: the CPU has AVX2, and both halves lie within the array.
-        unsafe {
-            let start = half.as_ptr().cast::<__m128i>();
-            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(start));
-            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(start.add(1)));
-            Pair(
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
-            )
-        }
-    }
-
-    #[inline(always)]
     fn widen(self, block: &Block) -> (Pair, Pair) {
         // SAFETY: the CPU has AVX2, and both halves lie within the block.
         unsafe {
@@ -203,11 +187,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         prefetch::<_MM_HINT_T0>(address);
-    }
-
-    #[inline(always)]
-    fn prefetch_far(self, address: *const u8) {
-        prefetch::<_MM_HINT_T1>(address);
     }
 }
 
@@ -295,15 +274,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn widen_half(self, half: &[bf16; LANES]) -> __m512 {
-        // SAFETY: the CPU has AVX-512 F, and the array is 32 bytes.
-        unsafe {
-            let narrow = _mm256_loadu_si256(half.as_ptr().cast());
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow)))
-        }
-    }
-
-    #[inline(always)]
     fn widen(self, block: &Block) -> (__m512, __m512) {
         // SAFETY: the CPU has AVX-512 F, and a block is 64 bytes.
         unsafe {
@@ -358,11 +328,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         prefetch::<_MM_HINT_T0>(address);
-    }
-
-    #[inline(always)]
-    fn prefetch_far(self, address: *const u8) {
-        prefetch::<_MM_HINT_T1>(address);
     }
 }
 

@@ -125,7 +125,8 @@ fn training_and_inference_compute_the_same_logits_at_every_depth() {
                     if step > 0 {
                         break;
                     }
-                    let ours = probe.logits(&kernels, &trained.1[(starts[0] + i) * width..][..width]);
+                    let ours =
+                        probe.logits(&kernels, &trained.1[(starts[0] + i) * width..][..width]);
                     for (a, b) in ours.iter().zip(said) {
                         assert!((a - b).abs() < tolerance, "sequence {s} from {t}: {a} {b}");
                     }
