@@ -2,11 +2,15 @@
 //!
 //! The state at position t goes with the embedding of token t+1, at RoPE position t; the output
 //! predicts token t+2. The state before the final norm is what the next drafted step receives.
+//!
+//! Beside a quantised target the head's weights are kept in 8 bits: a draft is only proposed, so this
+//! can cost acceptance but no output, and drafting is bound by reading them. What a signal probe reads
+//! stays as it is, since thresholds were calibrated on it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use specexit_kernels::{Kernels, Matrix, RopeTable};
+use specexit_kernels::{Kernels, Matrix, Precision, RopeTable};
 
 use crate::config::inverse_frequencies;
 use crate::decoder_layer::{Attention, AttentionSizes, LayerBuffers, Mlp, Span, sized};
@@ -117,7 +121,14 @@ impl DraftHead {
     ) -> Result<DraftHead> {
         let (h, width) = (config.hidden_size, 3 * config.target_hidden());
         let (fc, probe) = load_fc(weights, h, width, dir)?;
-        let lm_head = weights.matrix("lm_head.weight", config.draft_vocab(), h)?;
+        let eight_bits = target.is_quantised() && target.kernels().precision() == Precision::Bf16;
+        let threads = target.kernels().threads();
+        let kept = |matrix: Matrix, probed: bool| {
+            let rounded = if eight_bits && !probed { matrix.in_8_bits(threads) } else { None };
+            rounded.unwrap_or(matrix)
+        };
+        let probed = probe.as_ref().is_some_and(Probe::reads_draft);
+        let lm_head = kept(weights.matrix("lm_head.weight", config.draft_vocab(), h)?, false);
         let embed_tokens = if weights.contains("embed_tokens.weight") {
             Arc::new(weights.matrix("embed_tokens.weight", config.vocab_size, h)?)
         } else if config.target_hidden() == h {
@@ -133,15 +144,23 @@ impl DraftHead {
         Ok(DraftHead {
             kernels: Arc::clone(target.kernels()),
             embed_tokens,
-            fc,
+            fc: kept(fc, probed),
             probe,
-            midlayer: MidLayer::load(&config, weights)?,
+            midlayer: MidLayer::load(&config, weights, |matrix| kept(matrix, probed))?,
             norm: weights.vector("norm.weight", h)?,
             lm_head,
             d2t: read_d2t(weights, &config, dir)?,
             rope: RopeTable::new(&inv_freq, positions),
             config,
         })
+    }
+
+    /// Bytes of weights that drafting reads.
+    pub fn weight_bytes(&self) -> usize {
+        let MidLayer { self_attn, mlp, .. } = &self.midlayer;
+        let attn = self_attn.qkv_proj.bytes() + self_attn.o_proj.bytes();
+        let layer = attn + mlp.gate_up_proj.bytes() + mlp.down_proj.bytes();
+        self.fc.bytes() + layer + self.lm_head.bytes()
     }
 
     /// Whether the head predicts signals; a plain EAGLE-3 head does not and never exits.
@@ -281,7 +300,11 @@ impl DraftHead {
 }
 
 impl MidLayer {
-    fn load(config: &HeadConfig, weights: &Weights) -> Result<MidLayer> {
+    fn load(
+        config: &HeadConfig,
+        weights: &Weights,
+        kept: impl Fn(Matrix) -> Matrix,
+    ) -> Result<MidLayer> {
         let h = config.hidden_size;
         let sizes = AttentionSizes {
             heads: config.num_attention_heads,
@@ -295,18 +318,20 @@ impl MidLayer {
         let q_proj = proj("q_proj", sizes.q(), 2 * h)?;
         let k_proj = proj("k_proj", sizes.kv(), 2 * h)?;
         let v_proj = proj("v_proj", sizes.kv(), 2 * h)?;
+        let Mlp { gate_up_proj, down_proj } =
+            load_mlp(weights, "midlayer.mlp", h, config.intermediate_size)?;
         Ok(MidLayer {
             input_layernorm: vector("input_layernorm")?,
             hidden_norm: vector("hidden_norm")?,
             self_attn: Attention {
                 sizes,
-                qkv_proj: Matrix::stack(vec![q_proj, k_proj, v_proj]),
+                qkv_proj: kept(Matrix::stack(vec![q_proj, k_proj, v_proj])),
                 qkv_bias: None,
                 qk_norm: None,
-                o_proj: proj("o_proj", h, sizes.q())?,
+                o_proj: kept(proj("o_proj", h, sizes.q())?),
             },
             post_attention_layernorm: vector("post_attention_layernorm")?,
-            mlp: load_mlp(weights, "midlayer.mlp", h, config.intermediate_size)?,
+            mlp: Mlp { gate_up_proj: kept(gate_up_proj), down_proj: kept(down_proj) },
         })
     }
 }

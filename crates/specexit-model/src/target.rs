@@ -156,6 +156,11 @@ impl Target {
         self.new_cache().bytes_for(positions)
     }
 
+    /// Whether a decoded row reads quantised weights.
+    pub fn is_quantised(&self) -> bool {
+        self.lm_head().is_quantised() || self.layers.iter().any(DecoderLayer::is_quantised)
+    }
+
     /// Bytes of weights that one decoded row reads.
     pub fn weight_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(DecoderLayer::bytes).sum();
@@ -308,6 +313,10 @@ impl DecoderLayer {
             post_attention_layernorm: vector("post_attention_layernorm", hidden)?,
             mlp: load_mlp(weights, &format!("{prefix}.mlp"), hidden, config.intermediate_size)?,
         })
+    }
+
+    fn is_quantised(&self) -> bool {
+        [&self.self_attn.qkv_proj, &self.mlp.down_proj].into_iter().any(Matrix::is_quantised)
     }
 
     fn bytes(&self) -> usize {

@@ -151,6 +151,12 @@ impl HeadMeter {
         cost
     }
 
+    /// Bytes of weights that drafting reads.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.head.weight_bytes()
+    }
+
     /// Bytes of keys and values that it holds.
     #[must_use]
     pub fn kv_bytes(&self) -> usize {

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Memory {
     /// Of the process, all of it; `None` where there is no `/proc`.
     pub resident_bytes: Option<u64>,
-    /// Weights of the target, its embeddings included.
+    /// Weights of the target, its embeddings included, and those that drafting reads.
     pub weight_bytes: u64,
     /// Keys and values that the caches have room for.
     pub kv_bytes: u64,

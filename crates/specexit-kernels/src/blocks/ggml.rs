@@ -1,5 +1,7 @@
 //! What one stored block of a GGML format says.
 
+use half::f16;
+
 use super::format::{BLOCK_COLUMNS, BlockFormat};
 
 /// Blocks of 32 columns in the largest stored block.
@@ -29,6 +31,22 @@ impl Unpacked {
         sub_scales: [[0; 2]; MOST],
         sub_offsets: [0; MOST],
     };
+}
+
+/// A stored block of [`BlockFormat::Q8_0`]: a scale that takes the largest number to 127, and all
+/// numbers as multiples of it. The scale is infinite where f16 cannot hold it.
+pub(crate) fn q8_0(numbers: &[f32; BLOCK_COLUMNS]) -> [u8; 2 + BLOCK_COLUMNS] {
+    let largest = numbers.iter().fold(0f32, |a, b| a.max(b.abs()));
+    let scale = f16::from_f32(largest / 127.0);
+    let mut block = [0; 2 + BLOCK_COLUMNS];
+    block[..2].copy_from_slice(&scale.to_le_bytes());
+    if scale > f16::ZERO {
+        for (code, number) in block[2..].iter_mut().zip(numbers) {
+            let multiple = (number / scale.to_f32()).round().clamp(-127.0, 127.0);
+            *code = (multiple as i8).cast_unsigned();
+        }
+    }
+    block
 }
 
 /// Takes `block`, `format.bytes()` long, apart.

@@ -22,6 +22,7 @@ mod panel;
 
 pub use format::BlockFormat;
 pub(crate) use format::{BLOCK_COLUMNS, Layout, PANEL_ROWS, SubScales};
+pub(crate) use ggml::q8_0;
 pub(crate) use panel::{NotFiniteScale, fill_panel, read_row};
 
 /// A cache line.

@@ -83,6 +83,8 @@ pub(crate) fn bench(args: high::Bench) -> anyhow::Result<()> {
     drop(probe);
     let speed = meter.result(&Floor::new(&model.target, &machine));
     let kv_bytes = meter.kv_bytes() + head.as_ref().map_or(0, HeadMeter::kv_bytes);
+    let of_head = head.as_ref().map_or(0, HeadMeter::weight_bytes);
+    let weight_bytes = model.target.kept_bytes() + of_head;
     let report = Report {
         machine: MeasuredMachine { machine: Machine::of(&model.target), speed: machine },
         date: today(),
@@ -90,7 +92,7 @@ pub(crate) fn bench(args: high::Bench) -> anyhow::Result<()> {
         context: options.context,
         repetitions: options.repetitions,
         batch8_tok_s: speed.shapes.get(&Shape::Batch(8)).map(|rate| rate.tok_s),
-        memory: Memory::now(model.target.kept_bytes(), kv_bytes),
+        memory: Memory::now(weight_bytes, kv_bytes),
         head_cost: head.as_ref().map(HeadMeter::result),
         vs_llama_cpp: peer.as_ref().map(|peer| peer.result(|shape| meter.tok_s(shape))),
         others_cpu_share: others,
