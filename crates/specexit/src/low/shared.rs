@@ -19,7 +19,8 @@ pub(crate) struct ModelArgs {
     /// Threads of the kernels [default: all that this process may use]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// Multiply f32 activations instead of bf16: slower, closer to the reference
+    /// Compute with f32 activations, keys and values instead of bf16 and 8 bits: slower, closer to the
+    /// reference
     #[arg(long)]
     pub(crate) f32: bool,
 }
