@@ -167,7 +167,7 @@ fn calls() -> Vec<Call> {
     if cfg!(miri) {
         return vec![
             Call::new(4, 2, 5, &[(3, 0), (1, 6)]),
-            Call::new(2, 1, 18, &[(1, 17)]),
+            Call::new(2, 1, 18, &[(1, 33)]),
             Call::new(2, 2, 16, &[(1, 9), (2, 3)]),
         ];
     }
