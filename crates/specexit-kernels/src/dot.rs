@@ -32,6 +32,12 @@ pub(crate) trait Dot: Copy {
     fn pack(self, packed: &mut [Self::X], x: &[f32]);
 }
 
+/// Products of bf16 pairs, either factor of which may be broadcast.
+pub(crate) trait OfPairs: Dot<Block = Block> {
+    /// A pair sixteen times, the first number in the low half.
+    fn splat_pair(self, pair: u32) -> Self::W;
+}
+
 /// The vector type of a `Dot`.
 pub(crate) type Vector<D> = <<D as Dot>::S as Simd>::F;
 
@@ -86,6 +92,13 @@ impl<S: Simd> Dot for Widened<S> {
             packed.copy_from_slice(x);
         }
         padding.fill(0.0);
+    }
+}
+
+impl<S: Simd> OfPairs for Widened<S> {
+    #[inline(always)]
+    fn splat_pair(self, pair: u32) -> (S::F, S::F) {
+        self.splat([f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)])
     }
 }
 
@@ -169,6 +182,14 @@ mod pairs {
         unsafe { std::mem::transmute::<__m512i, __m512bh>(vector) }
     }
 
+    impl OfPairs for PairProducts {
+        #[inline(always)]
+        fn splat_pair(self, pair: u32) -> __m512bh {
+            // SAFETY: the CPU has AVX-512 F (`new`).
+            as_pairs(unsafe { _mm512_set1_epi32(pair.cast_signed()) })
+        }
+    }
+
     impl Dot for PairProducts {
         type S = Avx512;
         type Block = Block;
@@ -189,9 +210,7 @@ mod pairs {
 
         #[inline(always)]
         fn splat(self, x: [bf16; 2]) -> __m512bh {
-            let pair: i32 = bytemuck::cast(x);
-            // SAFETY: the CPU has AVX-512 F (`new`).
-            as_pairs(unsafe { _mm512_set1_epi32(pair) })
+            self.splat_pair(bytemuck::cast(x))
         }
 
         #[inline(always)]

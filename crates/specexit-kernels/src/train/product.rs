@@ -9,6 +9,9 @@ use half::bf16;
 
 use super::operands::{Bf16Rows, PANEL, Pair, PairPanels};
 use crate::disjoint::Disjoint;
+#[cfg(target_arch = "x86_64")]
+use crate::dot::PairProducts;
+use crate::dot::{OfPairs, Widened};
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::simd::{LANES, Simd};
@@ -71,8 +74,8 @@ impl Kernels {
             {
                 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 fn inner(block: &Block<'_>, w: &PairPanels) {
-                    // SAFETY: this function's own features are those of `Avx512Pairs`.
-                    all_panels(unsafe { avx512::Avx512Pairs::new() }, block, w);
+                    // SAFETY: this function's own features are those of `PairProducts`.
+                    all_panels(unsafe { PairProducts::new() }, block, w);
                 }
                 // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
                 unsafe { inner(block, w) };
@@ -112,11 +115,11 @@ struct Block<'a> {
 
 #[inline(always)]
 fn widened_panels<S: Simd>(s: S, block: &Block<'_>, w: &PairPanels) {
-    all_panels(Widened(s), block, w);
+    all_panels(Widened { s, rounded: true }, block, w);
 }
 
 #[inline(always)]
-fn all_panels<P: Pairs>(p: P, block: &Block<'_>, w: &PairPanels) {
+fn all_panels<D: OfPairs>(d: D, block: &Block<'_>, w: &PairPanels) {
     let pairs = w.pairs();
     for start in (0..pairs).step_by(CHUNK) {
         let chunk = start..pairs.min(start + CHUNK);
@@ -126,14 +129,14 @@ fn all_panels<P: Pairs>(p: P, block: &Block<'_>, w: &PairPanels) {
             let block = Block { column: panel * PANEL, add, ..*block };
             for row in (0..block.rows).step_by(TILE) {
                 match (block.rows - row).min(TILE) {
-                    1 => tile::<P, 1>(p, &block, row, chunk.start, b),
-                    2 => tile::<P, 2>(p, &block, row, chunk.start, b),
-                    3 => tile::<P, 3>(p, &block, row, chunk.start, b),
-                    4 => tile::<P, 4>(p, &block, row, chunk.start, b),
-                    5 => tile::<P, 5>(p, &block, row, chunk.start, b),
-                    6 => tile::<P, 6>(p, &block, row, chunk.start, b),
-                    7 => tile::<P, 7>(p, &block, row, chunk.start, b),
-                    _ => tile::<P, 8>(p, &block, row, chunk.start, b),
+                    1 => tile::<D, 1>(d, &block, row, chunk.start, b),
+                    2 => tile::<D, 2>(d, &block, row, chunk.start, b),
+                    3 => tile::<D, 3>(d, &block, row, chunk.start, b),
+                    4 => tile::<D, 4>(d, &block, row, chunk.start, b),
+                    5 => tile::<D, 5>(d, &block, row, chunk.start, b),
+                    6 => tile::<D, 6>(d, &block, row, chunk.start, b),
+                    7 => tile::<D, 7>(d, &block, row, chunk.start, b),
+                    _ => tile::<D, 8>(d, &block, row, chunk.start, b),
                 }
             }
         }
@@ -142,14 +145,15 @@ fn all_panels<P: Pairs>(p: P, block: &Block<'_>, w: &PairPanels) {
 
 /// `M` rows from `row` on times one panel, over the pairs of `b`, the first of which is `start`.
 #[inline(always)]
-fn tile<P: Pairs, const M: usize>(
-    p: P,
+fn tile<D: OfPairs, const M: usize>(
+    d: D,
     block: &Block<'_>,
     row: usize,
     start: usize,
     b: &[[Pair; LANES]],
 ) {
-    let s = p.simd();
+    let b: &[[bf16; 2 * LANES]] = bytemuck::cast_slice(b);
+    let s = d.simd();
     let a = block.a;
     let count = b.len() / 2;
     let origin = row * a.row + start * a.pair;
@@ -157,13 +161,13 @@ fn tile<P: Pairs, const M: usize>(
     assert!(origin + (M - 1) * a.row + (count - 1) * a.pair < a.pairs.len());
     let mut sums = [[s.splat(0.0); 2]; M];
     for i in 0..count {
-        let (low, high) = (p.load(&b[2 * i]), p.load(&b[2 * i + 1]));
+        let (low, high) = (d.weights(&b[2 * i]), d.weights(&b[2 * i + 1]));
         for j in 0..M {
             // SAFETY: at most the index that was asserted above.
             let pair = unsafe { *a.pairs.get_unchecked(origin + j * a.row + i * a.pair) };
-            let x = p.splat(pair);
-            sums[j][0] = p.step(sums[j][0], x, low);
-            sums[j][1] = p.step(sums[j][1], x, high);
+            let x = d.splat_pair(pair);
+            sums[j][0] = d.step(sums[j][0], x, low);
+            sums[j][1] = d.step(sums[j][1], x, high);
         }
     }
     let columns = (block.width - block.column).min(PANEL);
@@ -182,108 +186,6 @@ fn tile<P: Pairs, const M: usize>(
                 sum = s.add(s.load_part(y, 0.0), sum);
             }
             s.store_part(sum, y);
-        }
-    }
-}
-
-/// How pairs are multiplied.
-trait Pairs: Copy {
-    type S: Simd;
-    /// Sixteen pairs in registers.
-    type W: Copy;
-
-    fn simd(self) -> Self::S;
-    fn load(self, pairs: &[Pair; LANES]) -> Self::W;
-    fn splat(self, pair: Pair) -> Self::W;
-    /// Adds both products of each pair to its lane.
-    fn step(self, sum: <Self::S as Simd>::F, a: Self::W, b: Self::W) -> <Self::S as Simd>::F;
-}
-
-/// Pairs widened to f32.
-#[derive(Clone, Copy)]
-struct Widened<S>(S);
-
-impl<S: Simd> Pairs for Widened<S> {
-    type S = S;
-    type W = (S::F, S::F);
-
-    #[inline(always)]
-    fn simd(self) -> S {
-        self.0
-    }
-
-    #[inline(always)]
-    fn load(self, pairs: &[Pair; LANES]) -> (S::F, S::F) {
-        self.0.widen(bytemuck::cast_ref::<[Pair; LANES], [bf16; 2 * LANES]>(pairs))
-    }
-
-    #[inline(always)]
-    fn splat(self, pair: Pair) -> (S::F, S::F) {
-        let (low, high) = (f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000));
-        (self.0.splat(low), self.0.splat(high))
-    }
-
-    #[inline(always)]
-    fn step(self, sum: S::F, a: (S::F, S::F), b: (S::F, S::F)) -> S::F {
-        self.0.fma(a.0, b.0, self.0.fma(a.1, b.1, sum))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    };
-
-    use super::*;
-    use crate::simd::Avx512;
-
-    /// `vdpbf16ps`.
-    #[derive(Clone, Copy)]
-    pub(super) struct Avx512Pairs(Avx512);
-
-    impl Avx512Pairs {
-        /// # Safety
-        ///
-        /// The CPU must have AVX-512 F, BW, DQ, VL and BF16.
-        #[inline(always)]
-        pub(super) unsafe fn new() -> Avx512Pairs {
-            // SAFETY: the caller promises it.
-            Avx512Pairs(unsafe { Avx512::new() })
-        }
-    }
-
-    #[inline(always)]
-    fn as_pairs(vector: __m512i) -> __m512bh {
-        // SAFETY: both types are plain bits of one register.
-        unsafe { std::mem::transmute::<__m512i, __m512bh>(vector) }
-    }
-
-    impl Pairs for Avx512Pairs {
-        type S = Avx512;
-        type W = __m512bh;
-
-        #[inline(always)]
-        fn simd(self) -> Avx512 {
-            self.0
-        }
-
-        #[inline(always)]
-        fn load(self, pairs: &[Pair; LANES]) -> __m512bh {
-            // SAFETY: the CPU has AVX-512 F (`new`), and sixteen pairs are 64 bytes.
-            as_pairs(unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) })
-        }
-
-        #[inline(always)]
-        fn splat(self, pair: Pair) -> __m512bh {
-            // SAFETY: the CPU has AVX-512 F (`new`).
-            as_pairs(unsafe { _mm512_set1_epi32(pair.cast_signed()) })
-        }
-
-        #[inline(always)]
-        fn step(self, sum: __m512, a: __m512bh, b: __m512bh) -> __m512 {
-            // SAFETY: the CPU has AVX-512 BF16 (`new`).
-            unsafe { _mm512_dpbf16_ps(sum, a, b) }
         }
     }
 }
