@@ -36,6 +36,8 @@ pub(crate) trait Dot: Copy {
 pub(crate) trait OfPairs: Dot<Block = Block> {
     /// A pair sixteen times, the first number in the low half.
     fn splat_pair(self, pair: u32) -> Self::W;
+    /// As [`step`](Dot::step), the second product first, which is the order of `vdpbf16ps`.
+    fn step_back(self, sum: Vector<Self>, x: Self::W, w: Self::W) -> Vector<Self>;
 }
 
 /// The vector type of a `Dot`.
@@ -99,6 +101,11 @@ impl<S: Simd> OfPairs for Widened<S> {
     #[inline(always)]
     fn splat_pair(self, pair: u32) -> (S::F, S::F) {
         self.splat([f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)])
+    }
+
+    #[inline(always)]
+    fn step_back(self, sum: S::F, x: (S::F, S::F), w: (S::F, S::F)) -> S::F {
+        self.s.fma(x.0, w.0, self.s.fma(x.1, w.1, sum))
     }
 }
 
@@ -187,6 +194,11 @@ mod pairs {
         fn splat_pair(self, pair: u32) -> __m512bh {
             // SAFETY: the CPU has AVX-512 F (`new`).
             as_pairs(unsafe { _mm512_set1_epi32(pair.cast_signed()) })
+        }
+
+        #[inline(always)]
+        fn step_back(self, sum: __m512, x: __m512bh, w: __m512bh) -> __m512 {
+            self.step(sum, x, w)
         }
     }
 

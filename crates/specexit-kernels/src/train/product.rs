@@ -166,8 +166,8 @@ fn tile<D: OfPairs, const M: usize>(
             // SAFETY: at most the index that was asserted above.
             let pair = unsafe { *a.pairs.get_unchecked(origin + j * a.row + i * a.pair) };
             let x = d.splat_pair(pair);
-            sums[j][0] = d.step(sums[j][0], x, low);
-            sums[j][1] = d.step(sums[j][1], x, high);
+            sums[j][0] = d.step_back(sums[j][0], x, low);
+            sums[j][1] = d.step_back(sums[j][1], x, high);
         }
     }
     let columns = (block.width - block.column).min(PANEL);

@@ -157,8 +157,7 @@ fn the_fast_decoder_is_the_plain_one_with_rounded_factors() {
             .collect();
         off.sort_by(f64::total_cmp);
         // Only the order of sums differs. Where a sum thereby falls on the other side of a rounding
-        // limit, as much does as bf16 tells apart (0.4 %) and what follows from it; how often depends on
-        // the vectors, but never is it always so.
-        assert!(off[4] < 2e-5 && off[11] < 1e-2, "{isa:?} {off:?}");
+        // limit, more does; how often depends on the vectors, but never is it always so.
+        assert!(off[4] < 2e-5 && off[11] < 3e-3, "{isa:?} {off:?}");
     }
 }
