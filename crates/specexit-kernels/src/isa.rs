@@ -6,8 +6,8 @@ use std::str::FromStr;
 /// Instruction set used by the kernels, ordered by preference.
 ///
 /// Results on `Avx2` and `Avx512` have the same bits; `Scalar` differs in the last bits where the
-/// others fuse multiplication and addition, `Avx512Bf16` in the linear layers of [`Precision::Bf16`]
-/// with bf16 weights (with quantised ones it has the bits of the other two).
+/// others fuse multiplication and addition, `Avx512Bf16` and `Amx` in what [`Precision::Bf16`] multiplies
+/// in bf16 (with quantised weights they have the bits of the other two).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Portable code; the twin the others are tested against.
@@ -19,6 +19,8 @@ pub enum Isa {
     /// AVX-512 with dot products of bf16 pairs (`vdpbf16ps`, AVX-512 BF16) and of bytes
     /// (`vpdpbusd`, AVX-512 VNNI): every CPU with the first has the second.
     Avx512Bf16,
+    /// The same with products of whole tiles of bf16 (`tdpbf16ps`, AMX).
+    Amx,
 }
 
 /// What linear layers multiply with. Weights are taken as the [`Matrix`](crate::Matrix) stores them
@@ -38,7 +40,7 @@ pub enum Precision {
 
 impl Isa {
     /// All instruction sets, the least preferred first.
-    const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// The best instruction set of this CPU.
     pub fn detect() -> Isa {
@@ -72,6 +74,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bf16")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Isa::Amx => Isa::Avx512Bf16.is_available() && tiles_permitted(),
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         return self == Isa::Scalar;
@@ -83,8 +86,38 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Bf16 => "avx512-bf16",
+            Isa::Amx => "amx",
         }
     }
+}
+
+/// Whether the CPU multiplies tiles of bf16 and the kernel lets this process do so: their registers take
+/// 8 KiB, which Linux saves only for those who asked.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+fn tiles_permitted() -> bool {
+    use std::arch::x86_64::__cpuid_count;
+    use std::sync::OnceLock;
+
+    // CPUID leaf 7, EDX: AMX-BF16 and AMX-TILE.
+    const FEATURES: u32 = 1 << 22 | 1 << 24;
+    // `ARCH_REQ_XCOMP_PERM` of asm/prctl.h for the state component of tiles.
+    const REQUEST: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+
+    static PERMITTED: OnceLock<bool> = OnceLock::new();
+    *PERMITTED.get_or_init(|| {
+        if __cpuid_count(7, 0).edx & FEATURES != FEATURES {
+            return false;
+        }
+        // SAFETY: the call takes two numbers and changes nothing but what is saved of this process. Where
+        // CPU or kernel cannot keep tiles it fails.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
+    })
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux"), not(miri)))]
+fn tiles_permitted() -> bool {
+    false
 }
 
 impl fmt::Display for Isa {
@@ -131,12 +164,17 @@ impl CheckedIsa {
     pub(crate) fn get(self) -> Isa {
         self.0
     }
+
+    /// Whether the CPU has `vdpbf16ps` and `vpdpbusd`, and they are to be used.
+    pub(crate) fn has_pair_products(self) -> bool {
+        self.0 >= Isa::Avx512Bf16
+    }
 }
 
 /// Calls `kernel(simd, args..)` compiled for the instruction set: `kernel` is an `#[inline(always)]`
 /// function generic over its first argument, a [`Simd`](crate::simd::Simd), and is inlined into a
-/// function that has the instruction set's features enabled. (`Avx512Bf16` differs from `Avx512` in
-/// products only, see `linear`.)
+/// function that has the instruction set's features enabled. (`Avx512Bf16` and `Amx` differ from `Avx512`
+/// in products only, see `linear`.)
 macro_rules! dispatch {
     ($isa:expr, $kernel:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {{
         let isa: $crate::isa::CheckedIsa = $isa;
@@ -153,13 +191,15 @@ macro_rules! dispatch {
                 unsafe { avx2($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => {
+            $crate::isa::Isa::Avx512
+            | $crate::isa::Isa::Avx512Bf16
+            | $crate::isa::Isa::Amx => {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? {
                     // SAFETY: this function's own features are those of `Avx512`.
                     $kernel(unsafe { $crate::simd::Avx512::new() }, $($arg),*)
                 }
-                // SAFETY: a `CheckedIsa` of either says that the CPU has these features.
+                // SAFETY: a `CheckedIsa` of any of them says that the CPU has these features.
                 unsafe { avx512($($arg),*) }
             }
             #[cfg(not(target_arch = "x86_64"))]

@@ -87,9 +87,25 @@ pub(super) struct Place {
     pub(super) stride: usize,
 }
 
-/// Computes a block into `out` `[m, heads * head_dim]`.
+/// What is computed of a block.
+pub(super) enum Job {
+    /// Everything, into `[m, heads * head_dim]`.
+    Whole,
+    /// The parts of some chunks, to be merged. Those of the block's first chunk begin at `start`.
+    Chunks { chunks: Range<usize>, start: usize },
+}
+
+/// Computes `job` of a block into `out`.
 #[inline(always)]
-pub(super) fn attend<D: Dot>(d: D, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+pub(super) fn attend<D: Dot>(d: D, block: &Block<'_>, job: &Job, out: &Disjoint<'_, f32>) {
+    match job {
+        Job::Whole => attend_whole(d, block, out),
+        Job::Chunks { chunks, start } => attend_apart(d, block, chunks.clone(), out, *start),
+    }
+}
+
+#[inline(always)]
+fn attend_whole<D: Dot>(d: D, block: &Block<'_>, out: &Disjoint<'_, f32>) {
     let s = d.simd();
     let mut scratch = Scratch::take(block.shape.head_dim);
     let mut seen = [Seen::NOTHING; QUERIES];
@@ -116,10 +132,8 @@ fn row_of<'a>(block: &Block<'_>, row: usize, out: &'a Disjoint<'_, f32>) -> &'a 
     unsafe { out.part(start..start + block.heads() * block.shape.head_dim) }
 }
 
-/// Computes the parts of some chunks of a block. The parts of its first chunk begin at `start` of
-/// `parts`.
 #[inline(always)]
-pub(super) fn attend_apart<D: Dot>(
+fn attend_apart<D: Dot>(
     d: D,
     block: &Block<'_>,
     chunks: Range<usize>,

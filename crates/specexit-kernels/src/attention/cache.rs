@@ -29,15 +29,6 @@ impl Line {
     pub(super) const ZERO: Line = Line([0; 64]);
 }
 
-/// In which numbers keys and values are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
-    /// As they were computed.
-    F32,
-    /// Rounded to bf16, which halves what every further token has to read.
-    Bf16,
-}
-
 /// Keys and values of one sequence in one layer, in the numbers that linear layers multiply with: bf16
 /// under [`Precision::Bf16`], else f32.
 ///
@@ -47,7 +38,7 @@ pub(super) enum Kept {
 pub struct KeysValues {
     kv_heads: usize,
     head_dim: usize,
-    kept: Kept,
+    precision: Precision,
     len: usize,
     keys: Vec<Line>,
     values: Vec<Line>,
@@ -64,11 +55,7 @@ impl KeysValues {
     /// If either is 0.
     pub fn new(kv_heads: usize, head_dim: usize, precision: Precision) -> KeysValues {
         assert!(kv_heads > 0 && head_dim > 0, "empty heads");
-        let kept = match precision {
-            Precision::F32 => Kept::F32,
-            Precision::Bf16 => Kept::Bf16,
-        };
-        KeysValues { kv_heads, head_dim, kept, len: 0, keys: Vec::new(), values: Vec::new() }
+        KeysValues { kv_heads, head_dim, precision, len: 0, keys: Vec::new(), values: Vec::new() }
     }
 
     /// Positions held.
@@ -91,8 +78,9 @@ impl KeysValues {
         [self.kv_heads, self.head_dim]
     }
 
-    pub(super) fn kept(&self) -> Kept {
-        self.kept
+    /// Which numbers are held.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Keys and values of all panels.
@@ -102,9 +90,9 @@ impl KeysValues {
 
     /// Numbers that are multiplied together.
     fn group(&self) -> usize {
-        match self.kept {
-            Kept::F32 => 1,
-            Kept::Bf16 => 2,
+        match self.precision {
+            Precision::F32 => 1,
+            Precision::Bf16 => 2,
         }
     }
 
@@ -151,8 +139,8 @@ impl KeysValues {
         let values = self.values[row..][..row_lines].chunks_exact_mut(row_lines / heads);
         let keys = keys.zip(key.chunks_exact(width / heads));
         let values = values.zip(value.chunks_exact(width / heads));
-        match self.kept {
-            Kept::F32 => {
+        match self.precision {
+            Precision::F32 => {
                 for (lines, key) in keys {
                     let lines: &mut [[f32; PANEL]] = bytemuck::cast_slice_mut(lines);
                     for (line, key) in lines.iter_mut().zip(key) {
@@ -164,7 +152,7 @@ impl KeysValues {
                     columns[..value.len()].copy_from_slice(value);
                 }
             }
-            Kept::Bf16 => {
+            Precision::Bf16 => {
                 let mut rounded = [bf16::ZERO; PIECE];
                 for (lines, key) in keys {
                     let lines: &mut [[[bf16; 2]; PANEL]] = bytemuck::cast_slice_mut(lines);
@@ -201,9 +189,9 @@ impl KeysValues {
         let (panel, lane, group) = (position / PANEL, position % PANEL, self.group());
         let keys = &self.keys[panel * self.key_lines()..];
         let values = &self.values[panel * self.value_lines() + lane / group * self.row_lines()..];
-        let number = |lines: &[Line], line: usize, place: usize| match self.kept {
-            Kept::F32 => bytemuck::cast_ref::<Line, [f32; LANES]>(&lines[line])[place],
-            Kept::Bf16 => {
+        let number = |lines: &[Line], line: usize, place: usize| match self.precision {
+            Precision::F32 => bytemuck::cast_ref::<Line, [f32; LANES]>(&lines[line])[place],
+            Precision::Bf16 => {
                 bytemuck::cast_ref::<Line, [bf16; 2 * LANES]>(&lines[line])[place].to_f32()
             }
         };
@@ -290,9 +278,9 @@ mod tests {
             let mut found = [vec![0.0; width], vec![0.0; width]];
             let [key, value] = &mut found;
             cache.read(p, key, value);
-            let expected = position(p + first, width).map(|numbers| match cache.kept {
-                Kept::F32 => numbers,
-                Kept::Bf16 => numbers.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
+            let expected = position(p + first, width).map(|numbers| match cache.precision {
+                Precision::F32 => numbers,
+                Precision::Bf16 => numbers.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
             });
             assert_eq!(found, expected, "position {p} of {cache:?}");
         }

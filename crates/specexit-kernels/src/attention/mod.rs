@@ -19,7 +19,7 @@ use std::ops::Range;
 use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
 use crate::pool::Pool;
-use block::{Block, QUERIES, merge};
+use block::{Block, Job, QUERIES, merge};
 pub use cache::KeysValues;
 pub(crate) use on::On;
 
@@ -126,10 +126,7 @@ pub(crate) fn attention(
 
     let threads = pool.threads();
     if work * shape.width() < INLINE_WORK || threads == 1 {
-        for block in &mut call.blocks() {
-            let block = &block;
-            on.attend(block, out);
-        }
+        call.blocks().for_each(|block| on.attend(&block, &Job::Whole, out));
     } else if blocks >= 2 * threads
         || (longest * threads <= chunks && blocks >= threads)
         || (longest < 2 * threads && shape.kv_heads >= threads)
@@ -140,7 +137,7 @@ pub(crate) fn attention(
         }
         pool.claim(blocks * call.splits, |index| {
             let block = &call.blocks().nth(index).expect("claimed below the number of blocks");
-            on.attend(block, out);
+            on.attend(block, &Job::Whole, out);
         });
     } else {
         share_chunks(pool, on, scratch, out, &call, parts);
@@ -165,11 +162,10 @@ fn share_chunks(
         pool.claim(runs, |index| {
             let (mut run, mut start) = (index, 0);
             for block in call.blocks() {
-                let (runs, chunks, block) = (runs_of(&block), block.chunks(), &block);
+                let (runs, chunks) = (runs_of(&block), block.chunks());
                 if run < runs {
                     let chunks = run * chunks / runs..(run + 1) * chunks / runs;
-                    on.attend_apart(block, chunks, parts, start);
-                    return;
+                    return on.attend(&block, &Job::Chunks { chunks, start }, parts);
                 }
                 run -= runs;
                 start += chunks * block.part_len();

@@ -127,10 +127,11 @@ impl<D: Dot> Tile<'_, D> {
             self.score::<N, 2>(self.kv_head, 0, counts[N - 1]);
         } else if SHARED && N > 1 {
             self.score::<N, 4>(self.kv_head, 0, counts[N - 1]);
+        } else if SHARED {
+            self.score::<1, 8>(self.kv_head, 0, counts[0]);
         } else {
-            for n in 0..N {
-                self.score::<1, 8>(self.kv_head + n, n, counts[n]);
-            }
+            // Queries of one row, which see the same positions.
+            self.score_heads::<N>(counts[0]);
         }
 
         let mut factors = [Factors::UNUSED; N];
@@ -209,6 +210,32 @@ impl<D: Dot> Tile<'_, D> {
                 for (sum, to) in sums[n].iter().zip(&mut to[first..panels]) {
                     s.store(s.mul(*sum, scale), to);
                 }
+            }
+        }
+    }
+
+    /// The scores of one query for each of `N` key heads and the first `count` positions of the chunk: panel
+    /// by panel, so that keys are read in the order in which they stand.
+    #[inline(always)]
+    fn score_heads<const N: usize>(&mut self, count: usize) {
+        let (s, d, shape) = (self.d.simd(), self.d, self.block.shape);
+        let groups = shape.head_dim.div_ceil(D::GROUP);
+        let lines = query_lines(shape.head_dim);
+        let Scratch { queries, scores, .. } = &mut *self.scratch;
+        let mut packed: [&[D::X]; N] = [&[]; N];
+        for n in 0..N {
+            packed[n] = &bytemuck::cast_slice(&queries[n * lines..][..lines])[..groups];
+        }
+        let scale = s.splat(shape.scale);
+        for panel in 0..count.div_ceil(PANEL) {
+            let start = (self.chunk.start / PANEL + panel) * shape.kv_heads + self.kv_head;
+            let keys = &self.cached.keys[start * groups..][..N * groups];
+            for n in 0..N {
+                let mut sum = s.splat(0.0);
+                for g in 0..groups {
+                    sum = d.step(sum, d.splat(packed[n][g]), d.weights(&keys[n * groups + g]));
+                }
+                s.store(s.mul(sum, scale), &mut scores[n].as_chunks_mut::<LANES>().0[panel]);
             }
         }
     }

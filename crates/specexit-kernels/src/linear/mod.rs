@@ -4,29 +4,28 @@
 //! f32 for bf16 weights; 8-bit integers for quantised ones), then each thread computes the products of
 //! one contiguous share of the weights, so that it reads memory in order.
 
+mod form;
 mod output;
 mod pack;
 mod panels;
 mod plain;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use std::ops::Range;
-
-use half::bf16;
 
 use crate::arena::Buffer;
 use crate::blocks::{BLOCK_COLUMNS, Line};
 use crate::disjoint::Disjoint;
-use crate::dot::{self, Widened};
-use crate::isa::{CheckedIsa, Isa, Precision};
-use crate::matrix::{Matrix, PlainRows, QuantisedRows, Section, SectionWeights};
+use crate::isa::{CheckedIsa, Precision};
+use crate::matrix::{Matrix, QuantisedRows, Section, SectionWeights};
 use crate::pool::Pool;
-use crate::simd::{ByteSimd, Simd};
+use crate::simd::ByteSimd;
+use form::{Form, Plain};
 pub(crate) use output::Output;
 use output::Target;
-use pack::{pack_bf16, pack_widened};
 pub(crate) use pack::{round, round_into};
 use panels::{Multiplied, QuantisedBlock, integer_panels, quantise, widened_panels};
-use plain::plain_panels;
 
 /// Multiply-adds, with 8 extra for each weight read, below which a product is computed by the
 /// calling thread alone: about what a fork-join costs (1 to 2 µs).
@@ -108,9 +107,8 @@ fn share(
 struct Packed<'a> {
     x: &'a [f32],
     cols: usize,
-    /// For plain weights: pairs, or widened.
-    pairs: &'a [[bf16; 2]],
-    widened: &'a [[f32; 2]],
+    /// For plain weights.
+    plain: Plain<'a>,
     /// For quantised weights, unless they read `x` itself.
     integers: &'a [QuantisedBlock],
     /// Blocks of a row of `integers`: whole chunks of every format.
@@ -129,15 +127,10 @@ impl<'a> Packed<'a> {
         let cols = w.cols();
         let m = x.len() / cols;
         let is_plain = |section: &Section| matches!(section.weights, SectionWeights::Plain(_));
-        let pair_products = precision == Precision::Bf16 && isa.get() == Isa::Avx512Bf16;
-        let mut packed = Packed { x, cols, pairs: &[], widened: &[], integers: &[], stride: 0 };
+        let form = Form::of(isa, precision);
+        let mut packed = Packed { x, cols, plain: Plain::None, integers: &[], stride: 0 };
 
-        let plain_lines = if w.sections().iter().any(is_plain) {
-            let pair = if pair_products { size_of::<[bf16; 2]>() } else { size_of::<[f32; 2]>() };
-            (m * cols.div_ceil(2) * pair).div_ceil(size_of::<Line>())
-        } else {
-            0
-        };
+        let plain_lines = if w.sections().iter().any(is_plain) { form.lines(m, cols) } else { 0 };
         let integer_lines = if precision == Precision::Bf16 && !w.sections().iter().all(is_plain) {
             // Chunks have 2 blocks, or 8, of which such rows are a multiple.
             packed.stride = (cols / BLOCK_COLUMNS).next_multiple_of(2);
@@ -148,29 +141,13 @@ impl<'a> Packed<'a> {
         scratch.grow((plain_lines + integer_lines) * size_of::<Line>());
         let (plain, integers) =
             scratch.slice_mut::<Line>(plain_lines + integer_lines).split_at_mut(plain_lines);
-        if plain_lines > 0 && pair_products {
-            let pairs = bytemuck::cast_slice_mut::<Line, [bf16; 2]>(plain);
-            let pairs = &mut pairs[..m * cols.div_ceil(2)];
-            pack_rows(pool, pairs, x, m, cols, |packed, x| {
-                dispatch!(isa, pack_bf16(packed: &mut [[bf16; 2]], x: &[f32], cols: usize));
-            });
-            packed.pairs = pairs;
-        } else if plain_lines > 0 {
-            let round = precision == Precision::Bf16;
-            let widened = bytemuck::cast_slice_mut::<Line, [f32; 2]>(plain);
-            let widened = &mut widened[..m * cols.div_ceil(2)];
-            pack_rows(pool, widened, x, m, cols, |packed, x| {
-                dispatch!(
-                    isa,
-                    pack_widened(packed: &mut [[f32; 2]], x: &[f32], cols: usize, round: bool)
-                );
-            });
-            packed.widened = widened;
+        if plain_lines > 0 {
+            packed.plain = form.pack(pool, isa, precision, plain, x, cols);
         }
         if integer_lines > 0 {
             let stride = packed.stride;
             let integers = bytemuck::cast_slice_mut::<Line, QuantisedBlock>(integers);
-            pack_rows(pool, integers, x, m, cols, |packed, x| {
+            pack_rows(pool, integers, x, m, cols, 1, |packed, x| {
                 dispatch!(
                     isa,
                     quantise(packed: &mut [QuantisedBlock], stride: usize, x: &[f32], cols: usize)
@@ -184,22 +161,7 @@ impl<'a> Packed<'a> {
     /// The products with the tiles of rows, or the panels, `share` of `section`.
     fn product(&self, isa: CheckedIsa, section: &Section, share: Range<usize>, target: Target<'_>) {
         match &section.weights {
-            SectionWeights::Plain(w) => {
-                let x = self.widened;
-                #[cfg(target_arch = "x86_64")]
-                if x.is_empty() {
-                    return avx512_bf16_panels(isa, self.pairs, w, share, target);
-                }
-                dispatch!(
-                    isa,
-                    widened_plain(
-                        x: &[[f32; 2]],
-                        w: &PlainRows,
-                        share: Range<usize>,
-                        target: Target<'_>,
-                    )
-                );
-            }
+            SectionWeights::Plain(w) => self.plain.product(isa, w, share, target),
             SectionWeights::Quantised(w) if self.integers.is_empty() => {
                 let (x, cols) = (self.x, self.cols);
                 dispatch!(
@@ -216,7 +178,7 @@ impl<'a> Packed<'a> {
             SectionWeights::Quantised(w) => {
                 let (x, stride) = (self.integers, self.stride);
                 #[cfg(target_arch = "x86_64")]
-                if isa.get() == Isa::Avx512Bf16 {
+                if isa.has_pair_products() {
                     return avx512_vnni_panels(isa, x, stride, w, share, target);
                 }
                 dispatch!(
@@ -247,55 +209,26 @@ fn each_thread(pool: &Pool, threads: usize, job: impl Fn(usize) + Sync) {
     }
 }
 
-/// Calls `pack(packed rows, rows of x)`, for large `x` on all threads.
+/// Calls `pack(packed rows, rows of x)`, for large `x` on all threads, `together` rows at a time.
 fn pack_rows<T: Send>(
     pool: &Pool,
     packed: &mut [T],
     x: &[f32],
     m: usize,
     cols: usize,
+    together: usize,
     pack: impl Fn(&mut [T], &[f32]) + Sync,
 ) {
-    let blocks_per_row = packed.len() / m;
+    let per_row = packed.len() / m;
     let threads = if x.len() < PARALLEL_PACK { 1 } else { pool.threads() };
     let packed = Disjoint::new(packed);
     each_thread(pool, threads, |thread| {
-        let rows = thread * m / threads..(thread + 1) * m / threads;
+        let bound = |thread: usize| (thread * m / threads).next_multiple_of(together).min(m);
+        let rows = bound(thread)..bound(thread + 1);
         // SAFETY: the row ranges of different threads do not overlap.
-        let part = unsafe { packed.part(rows.start * blocks_per_row..rows.end * blocks_per_row) };
+        let part = unsafe { packed.part(rows.start * per_row..rows.end * per_row) };
         pack(part, &x[rows.start * cols..rows.end * cols]);
     });
-}
-
-/// `plain_panels` on widened weights.
-#[inline(always)]
-fn widened_plain<S: Simd>(
-    s: S,
-    x: &[[f32; 2]],
-    w: &PlainRows,
-    share: Range<usize>,
-    target: Target<'_>,
-) {
-    plain_panels(Widened { s, rounded: false }, x, w, share, target);
-}
-
-/// `plain_panels` on dot products of bf16 pairs.
-#[cfg(target_arch = "x86_64")]
-fn avx512_bf16_panels(
-    isa: CheckedIsa,
-    x: &[[bf16; 2]],
-    w: &PlainRows,
-    share: Range<usize>,
-    target: Target<'_>,
-) {
-    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-    fn inner(x: &[[bf16; 2]], w: &PlainRows, share: Range<usize>, target: Target<'_>) {
-        // SAFETY: this function's own features are those of `PairProducts`.
-        plain_panels(unsafe { dot::PairProducts::new() }, x, w, share, target);
-    }
-    assert_eq!(isa.get(), Isa::Avx512Bf16);
-    // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
-    unsafe { inner(x, w, share, target) };
 }
 
 /// `integer_panels` on the instruction set's ordinary multiplications.
@@ -333,7 +266,7 @@ fn avx512_vnni_panels(
         let products = unsafe { panels::ByteProducts::new() };
         integer_panels(products, x, stride, w, share, target);
     }
-    assert_eq!(isa.get(), Isa::Avx512Bf16);
-    // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
+    assert!(isa.has_pair_products());
+    // SAFETY: a `CheckedIsa` with pair products says that the CPU has these features.
     unsafe { inner(x, stride, w, share, target) };
 }

@@ -12,7 +12,6 @@ use crate::disjoint::Disjoint;
 #[cfg(target_arch = "x86_64")]
 use crate::dot::PairProducts;
 use crate::dot::{OfPairs, Widened};
-use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::simd::{LANES, Simd};
 
@@ -69,7 +68,7 @@ impl Kernels {
 
     fn panels(&self, block: &Block<'_>, w: &PairPanels) {
         let isa = self.checked_isa();
-        if isa.get() == Isa::Avx512Bf16 {
+        if isa.has_pair_products() {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -77,7 +76,7 @@ impl Kernels {
                     // SAFETY: this function's own features are those of `PairProducts`.
                     all_panels(unsafe { PairProducts::new() }, block, w);
                 }
-                // SAFETY: a `CheckedIsa` of `Avx512Bf16` says that the CPU has these features.
+                // SAFETY: a `CheckedIsa` with pair products says that the CPU has these features.
                 unsafe { inner(block, w) };
             }
         } else {
