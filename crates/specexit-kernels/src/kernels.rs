@@ -230,8 +230,8 @@ impl Kernels {
     ///
     /// # Panics
     ///
-    /// If the lengths do not fit, `heads` is not a multiple of `kv_heads` or more than 1024, the rows
-    /// of two sequences overlap, or a sequence has fewer keys or values than its rows reach.
+    /// If the lengths do not fit, `heads` is not a multiple of `kv_heads`, the rows of two sequences
+    /// overlap, or a sequence has fewer keys or values than its rows reach.
     pub fn attention(
         &self,
         out: &mut [f32],

@@ -13,13 +13,10 @@ use crate::simd::{LANES, Simd};
 pub(super) const CHUNK: Range<usize> = if cfg!(miri) { 16..32 } else { 64..256 };
 
 /// Values of the keys of one chunk: keys and values of several chunks fit into a level-2 cache.
-const CHUNK_VALUES: usize = 32 << 10;
+const CHUNK_VALUES: usize = 64 << 10;
 
 /// Rows up to which heads with one query each are taken together rather than rows.
 const FEW_ROWS: usize = 2;
-
-/// Queries that a block may have: their maxima and totals are kept on the stack.
-pub(super) const QUERIES: usize = 1024;
 
 /// Rows `rows` of a sequence, counted from its first, and the queries of key heads `kv_heads`.
 pub(super) struct Block<'a> {
@@ -108,18 +105,18 @@ pub(super) fn attend<D: Dot>(d: D, block: &Block<'_>, job: &Job, out: &Disjoint<
 fn attend_whole<D: Dot>(d: D, block: &Block<'_>, out: &Disjoint<'_, f32>) {
     let s = d.simd();
     let mut scratch = Scratch::take(block.shape.head_dim);
-    let mut seen = [Seen::NOTHING; QUERIES];
-    let seen = &mut seen[..block.queries()];
+    let mut seen = scratch.take_seen(block.queries());
     for chunk in 0..block.chunks() {
-        attend_chunk(d, block, chunk, chunk > 0, seen, &mut scratch, out, block.in_out());
+        attend_chunk(d, block, chunk, chunk > 0, &mut seen, &mut scratch, out, block.in_out());
     }
-    scratch.keep();
     for (row, seen) in seen.chunks_exact(block.heads()).enumerate() {
         let queries = row_of(block, row, out).chunks_exact_mut(block.shape.head_dim);
         for (out, seen) in queries.zip(seen) {
             divide(s, out, seen.total);
         }
     }
+    scratch.keep_seen(seen);
+    scratch.keep();
 }
 
 /// What a block computes of its row `row`.
@@ -142,16 +139,16 @@ fn attend_apart<D: Dot>(
 ) {
     let mut scratch = Scratch::take(block.shape.head_dim);
     for chunk in chunks {
-        let mut seen = [Seen::NOTHING; QUERIES];
-        let seen = &mut seen[..block.queries()];
+        let mut seen = scratch.take_seen(block.queries());
         let start = start + chunk * block.part_len();
-        attend_chunk(d, block, chunk, false, seen, &mut scratch, parts, block.in_part(start));
+        attend_chunk(d, block, chunk, false, &mut seen, &mut scratch, parts, block.in_part(start));
         let values = block.queries() * block.shape.head_dim;
         // SAFETY: each chunk of each block has its own part, and this thread holds no other.
         let scores = unsafe { parts.part(start + values..start + block.part_len()) };
-        for (scores, seen) in scores.chunks_exact_mut(2).zip(seen) {
+        for (scores, seen) in scores.chunks_exact_mut(2).zip(&seen) {
             scores.copy_from_slice(&[seen.largest, seen.total]);
         }
+        scratch.keep_seen(seen);
     }
     scratch.keep();
 }

@@ -26,6 +26,8 @@ pub(super) struct Scratch {
     scores: Vec<[f32; CHUNK.end]>,
     /// The weights packed.
     weights: Vec<[Line; CHUNK.end / LANES]>,
+    /// What each query of a block has seen.
+    seen: Vec<Seen>,
 }
 
 thread_local! {
@@ -43,6 +45,19 @@ impl Scratch {
             scratch.queries.resize(lines, Line::ZERO);
         }
         scratch
+    }
+
+    /// For `queries` that have seen nothing; to be given back.
+    pub(super) fn take_seen(&mut self, queries: usize) -> Vec<Seen> {
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.clear();
+        seen.resize(queries, Seen::NOTHING);
+        seen
+    }
+
+    /// Takes back what `take_seen` gave.
+    pub(super) fn keep_seen(&mut self, seen: Vec<Seen>) {
+        self.seen = seen;
     }
 
     /// Keeps it for the next call.
@@ -131,7 +146,7 @@ impl<D: Dot> Tile<'_, D> {
             self.score::<1, 8>(self.kv_head, 0, counts[0]);
         } else {
             // Queries of one row, which see the same positions.
-            self.score_heads::<N>(counts[0]);
+            self.score_heads::<N, 2>(counts[0]);
         }
 
         let mut factors = [Factors::UNUSED; N];
@@ -217,7 +232,7 @@ impl<D: Dot> Tile<'_, D> {
     /// The scores of one query for each of `N` key heads and the first `count` positions of the chunk: panel
     /// by panel, so that keys are read in the order in which they stand.
     #[inline(always)]
-    fn score_heads<const N: usize>(&mut self, count: usize) {
+    fn score_heads<const N: usize, const B: usize>(&mut self, count: usize) {
         let (s, d, shape) = (self.d.simd(), self.d, self.block.shape);
         let groups = shape.head_dim.div_ceil(D::GROUP);
         let lines = query_lines(shape.head_dim);
@@ -227,15 +242,27 @@ impl<D: Dot> Tile<'_, D> {
             packed[n] = &bytemuck::cast_slice(&queries[n * lines..][..lines])[..groups];
         }
         let scale = s.splat(shape.scale);
-        for panel in 0..count.div_ceil(PANEL) {
-            let start = (self.chunk.start / PANEL + panel) * shape.kv_heads + self.kv_head;
-            let keys = &self.cached.keys[start * groups..][..N * groups];
+        let panels = count.div_ceil(PANEL);
+        for first in (0..panels).step_by(B) {
             for n in 0..N {
-                let mut sum = s.splat(0.0);
-                for g in 0..groups {
-                    sum = d.step(sum, d.splat(packed[n][g]), d.weights(&keys[n * groups + g]));
+                let mut keys: [&[D::Block]; B] = [&[]; B];
+                for b in 0..B {
+                    // Panels behind the last are computed again and not kept.
+                    let panel = self.chunk.start / PANEL + (first + b).min(panels - 1);
+                    let start = panel * shape.kv_heads + self.kv_head + n;
+                    keys[b] = &self.cached.keys[start * groups..][..groups];
                 }
-                s.store(s.mul(sum, scale), &mut scores[n].as_chunks_mut::<LANES>().0[panel]);
+                let mut sums = [s.splat(0.0); B];
+                for g in 0..groups {
+                    let x = d.splat(packed[n][g]);
+                    for b in 0..B {
+                        sums[b] = d.step(sums[b], x, d.weights(&keys[b][g]));
+                    }
+                }
+                let to = scores[n].as_chunks_mut::<LANES>().0;
+                for (sum, to) in sums.iter().zip(&mut to[first..panels]) {
+                    s.store(s.mul(*sum, scale), to);
+                }
             }
         }
     }
