@@ -169,7 +169,7 @@ fn pair_products(
 
 /// `tile_panels`.
 #[cfg(target_arch = "x86_64")]
-fn tiles(
+pub(super) fn tiles(
     isa: CheckedIsa,
     rows: &[TileRow],
     m: usize,

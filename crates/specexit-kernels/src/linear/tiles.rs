@@ -266,3 +266,64 @@ unsafe fn multiply(
         }
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::super::output::Output;
+    use super::*;
+    use crate::disjoint::Disjoint;
+    use crate::isa::{CheckedIsa, Isa};
+    use crate::linear::form;
+
+    /// What `tdpbf16ps` is defined to do, number by number.
+    fn twin(x: &[f32], w: impl Fn(usize) -> f32) -> f32 {
+        let flushed = |x: f32| if x.is_subnormal() { 0.0 * x } else { x };
+        let step = |sum: f32, x: f32, w: f32| flushed(flushed(x).mul_add(flushed(w), sum));
+        let mut sum = 0.0;
+        for start in (0..x.len()).step_by(STEP) {
+            let columns = start..x.len().min(start + STEP);
+            let part = |first: usize| {
+                let columns = columns.clone().skip(first).step_by(2);
+                columns.fold(0.0, |sum, i| step(sum, bf16::from_f32(x[i]).to_f32(), w(i)))
+            };
+            sum = flushed(sum + flushed(part(0) + part(1)));
+        }
+        sum
+    }
+
+    #[test]
+    fn tiles_have_the_bits_of_their_definition() {
+        if !Isa::available().contains(&Isa::Amx) {
+            return;
+        }
+        let isa = CheckedIsa::new(Isa::Amx);
+        let mut state = 1_u32;
+        let mut number = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Of very different sizes, so that the order of sums matters; some vanish.
+            let size = [1.0, 1e-3, 1e3, 1e-20][(state >> 28) as usize % 4];
+            ((state >> 8) as f32 / (1 << 24) as f32 - 0.5) * size
+        };
+        for (m, n, k) in [(1, 40, 32), (16, 32, 70), (17, 33, 31), (40, 65, 200), (3, 1, 1)] {
+            let x: Vec<f32> = (0..m * k).map(|_| number()).collect();
+            let mut w = PlainRows::zeros(n, k);
+            let weights: Vec<f32> = (0..n * k).map(|_| number()).collect();
+            for row in 0..n {
+                w.round_row(row, &weights[row * k..][..k]);
+            }
+            let mut packed = vec![[bf16::ZERO; STEP]; m * k.div_ceil(STEP)];
+            pack_tiles(crate::simd::Scalar, &mut packed, &x, k);
+            let mut y = vec![f32::NAN; m * n];
+            let output = Output::Set;
+            let target =
+                Target { y: &Disjoint::new(&mut y), output, stride: n, first: 0, columns: n };
+            form::tiles(isa, &packed, m, &w, 0..w.panels(), target);
+            for (i, y) in y.iter().enumerate() {
+                let (row, column) = (i / n, i % n);
+                let weight = |c: usize| bf16::from_f32(weights[column * k + c]).to_f32();
+                let expected = twin(&x[row * k..][..k], weight);
+                assert_eq!(y.to_bits(), expected.to_bits(), "{m} {n} {k}: {i} {y} {expected}");
+            }
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(crate) struct PlainRows {
 
 impl PlainRows {
     /// Zeros.
-    pub(super) fn zeros(rows: usize, cols: usize) -> PlainRows {
+    pub(crate) fn zeros(rows: usize, cols: usize) -> PlainRows {
         let blocks = rows.div_ceil(PANEL) * cols.div_ceil(2) * 2;
         PlainRows { rows, cols, buffer: Buffer::new(blocks * size_of::<Block>()) }
     }
@@ -83,7 +83,7 @@ impl PlainRows {
     }
 
     /// Overwrites row `row` with `data` `[cols]`, rounded to the nearest bf16.
-    pub(super) fn round_row(&mut self, row: usize, data: &[f32]) {
+    pub(crate) fn round_row(&mut self, row: usize, data: &[f32]) {
         assert_eq!(data.len(), self.cols, "a row of {} columns", self.cols);
         let place = self.place(row);
         let blocks = self.blocks_mut();
