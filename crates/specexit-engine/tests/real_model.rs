@@ -119,7 +119,7 @@ fn neither_speculation_nor_company_changes_a_bit() {
 }
 
 #[test]
-#[ignore = "needs a model and a head, and minutes: as above"]
+#[ignore = "needs a model and a head, and minutes: SPECEXIT_MODEL=model.gguf SPECEXIT_HEAD=head cargo test --release -p specexit-engine --test real_model -- --ignored --nocapture"]
 fn an_exit_cuts_the_plain_thought() {
     let loaded = Loaded::named();
     assert!(loaded.head.has_probe(), "this head has no signals");

@@ -316,3 +316,48 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_claimed_is_done_once_also_from_inside_and_by_several_callers() {
+        let pool = &Pool::new(3);
+        let counts: &Vec<AtomicUsize> = &(0..40).map(|_| AtomicUsize::new(0)).collect();
+        let rounds = if cfg!(miri) { 2 } else { 200 };
+        std::thread::scope(|scope| {
+            for caller in 0..2 {
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        pool.claim((caller + round) % 5, |outer| {
+                            pool.claim(4, |inner| {
+                                let place = caller * 20 + outer * 4 + inner;
+                                counts[place].fetch_add(1, Ordering::Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        for (place, count) in counts.iter().enumerate() {
+            let (caller, outer) = (place / 20, place % 20 / 4);
+            let expected = (0..rounds).filter(|round| (caller + round) % 5 > outer).count();
+            assert_eq!(count.load(Ordering::Relaxed), expected, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_panic_among_claimed_work_reaches_the_caller_and_all_else_is_done() {
+        let pool = Pool::new(2);
+        let done = AtomicUsize::new(0);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            pool.claim(8, |index| {
+                assert_ne!(index, 7, "the last one");
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }));
+        assert!(result.is_err());
+        assert_eq!(done.load(Ordering::Relaxed), 7);
+    }
+}
