@@ -153,8 +153,15 @@ unsafe fn multiply(
     let whole = panel.len() / PAIRS;
     assert_eq!(x.len(), (first + second) * steps);
     // The pairs behind the last whole step, followed by zeros rather than by another panel's weights.
-    let mut rest = [[[bf16::ZERO; 2 * LANES]; 2]; PAIRS];
-    rest[..panel.len() - whole * PAIRS].copy_from_slice(&panel[whole * PAIRS..]);
+    let padded;
+    let rest = if whole < steps {
+        let mut pairs = [[[bf16::ZERO; 2 * LANES]; 2]; PAIRS];
+        pairs[..panel.len() - whole * PAIRS].copy_from_slice(&panel[whole * PAIRS..]);
+        padded = pairs;
+        padded.as_ptr()
+    } else {
+        panel.as_ptr()
+    };
     macro_rules! products {
         ($init:literal, $step:literal, $store:literal, $($operand:tt)*) => {
             asm!(
@@ -174,7 +181,7 @@ unsafe fn multiply(
                 "4:",
                 $store,
                 w = inout(reg) panel.as_ptr() => _,
-                rest = in(reg) rest.as_ptr(),
+                rest = in(reg) rest,
                 x1 = inout(reg) x.as_ptr() => _,
                 x1_step = in(reg) first * size_of::<TileRow>(),
                 $($operand)*
@@ -190,8 +197,9 @@ unsafe fn multiply(
         };
     }
     if second == 0 {
+        // So few rows wait for memory: a step's weights are fetched two steps ahead.
         // SAFETY: `x` has `first` rows of 64 bytes for each step, the panel sixteen pairs of two blocks for
-        // each whole step and `rest` those of one more, `sums` room for four tiles.
+        // each whole step and `rest`, if it is read, those of one more, `sums` room for four tiles.
         unsafe {
             products!(
                 "tilezero tmm0
@@ -199,43 +207,17 @@ unsafe fn multiply(
                 "tileloadd tmm4, [{x1} + {row} * 1]
                  tileloadd tmm6, [{w} + {pair} * 1]
                  tileloadd tmm7, [{w} + {pair} * 1 + 64]
-                 prefetcht0 [{w} + 4096]
-                 prefetcht0 [{w} + 4160]
-                 prefetcht0 [{w} + 4224]
-                 prefetcht0 [{w} + 4288]
-                 prefetcht0 [{w} + 4352]
-                 prefetcht0 [{w} + 4416]
-                 prefetcht0 [{w} + 4480]
-                 prefetcht0 [{w} + 4544]
-                 prefetcht0 [{w} + 4608]
-                 prefetcht0 [{w} + 4672]
-                 prefetcht0 [{w} + 4736]
-                 prefetcht0 [{w} + 4800]
-                 prefetcht0 [{w} + 4864]
-                 prefetcht0 [{w} + 4928]
-                 prefetcht0 [{w} + 4992]
-                 prefetcht0 [{w} + 5056]
-                 prefetcht0 [{w} + 5120]
-                 prefetcht0 [{w} + 5184]
-                 prefetcht0 [{w} + 5248]
-                 prefetcht0 [{w} + 5312]
-                 prefetcht0 [{w} + 5376]
-                 prefetcht0 [{w} + 5440]
-                 prefetcht0 [{w} + 5504]
-                 prefetcht0 [{w} + 5568]
-                 prefetcht0 [{w} + 5632]
-                 prefetcht0 [{w} + 5696]
-                 prefetcht0 [{w} + 5760]
-                 prefetcht0 [{w} + 5824]
-                 prefetcht0 [{w} + 5888]
-                 prefetcht0 [{w} + 5952]
-                 prefetcht0 [{w} + 6016]
-                 prefetcht0 [{w} + 6080]
+                 lea {ahead}, [{w} + 4096]
+                 .rept 32
+                 prefetcht0 [{ahead}]
+                 add {ahead}, 64
+                 .endr
                  tdpbf16ps tmm0, tmm4, tmm6
                  tdpbf16ps tmm1, tmm4, tmm7
                  add {x1}, {x1_step}",
                 "tilestored [{sums} + {row} * 1], tmm0
                  tilestored [{sums} + {row} * 1 + 1024], tmm1",
+                ahead = out(reg) _,
             );
         }
     } else {
