@@ -9,13 +9,29 @@ use std::sync::Arc;
 
 use specexit_engine::{ExitReason, Finish, Method, Output, Request, Sampling, Scored};
 use specexit_exit::Profile;
+use specexit_kernels::CacheNumbers;
 use specexit_testkit as testkit;
 
 use common::{Fixture, bits, policy, prompts, request, run_all, specexit};
 
 #[test]
 fn greedy_speculation_is_plain_decoding_to_the_last_bit() {
-    let fixture = Fixture::new();
+    speculation_is_plain(&Fixture::new());
+}
+
+#[test]
+fn so_it_is_over_keys_and_values_in_8_bits() {
+    let in_8_bits = Fixture::with_cache(CacheNumbers::Int8);
+    speculation_is_plain(&in_8_bits);
+    let [ours, in_bf16] = [in_8_bits, Fixture::new()].map(|fixture| {
+        let output = fixture.engine(None, 1).run(request(&prompts(1)[0], 200)).unwrap();
+        (bits(&output), fixture.model.target.cache_bytes(64))
+    });
+    assert!(ours.0 != in_bf16.0, "the numbers make no difference");
+    assert!(ours.1 < in_bf16.1);
+}
+
+fn speculation_is_plain(fixture: &Fixture) {
     let prompts = prompts(50);
     let mut plain = fixture.engine(None, 1);
     let expected: Vec<Output> =

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use specexit_kernels::{CacheNumbers, Kernels};
 use specexit_model::Target;
 
 /// The machine as far as a CPU timing depends on it.
@@ -16,7 +17,8 @@ pub struct Machine {
     pub threads: usize,
     /// Instruction set of the kernels.
     pub isa: String,
-    /// What linear layers multiply activations in.
+    /// What linear layers multiply activations in, and in what numbers keys and values are kept where these
+    /// are others.
     pub precision: String,
 }
 
@@ -30,7 +32,7 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             threads: kernels.threads(),
             isa: kernels.isa().to_string(),
-            precision: format!("{:?}", kernels.precision()).to_lowercase(),
+            precision: precision(kernels),
         }
     }
 }
@@ -39,6 +41,16 @@ impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { cpu, cpus, threads, isa, precision } = self;
         write!(f, "{cpu}, {threads} of {cpus} cpus, {isa}, {precision}")
+    }
+}
+
+fn precision(kernels: &Kernels) -> String {
+    let (precision, cache) = (kernels.precision(), kernels.cache_numbers());
+    let name = format!("{precision:?}").to_lowercase();
+    if cache == CacheNumbers::from(precision) {
+        name
+    } else {
+        format!("{name}, {cache} keys and values")
     }
 }
 

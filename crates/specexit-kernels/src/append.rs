@@ -127,7 +127,8 @@ mod tests {
         let (table, weights) = (RopeTable::new(&[1.0, 0.5, 0.1], 99), [[0.5; 6], [2.0; 6]]);
         let norms = Some((weights.each_ref().map(|w| &w[..]), 1e-6));
         let positions: Vec<u32> = (0..m as u32).map(|i| i * 3 % 7).collect();
-        let mut caches: Vec<_> = sizes.iter().map(|_| KeysValues::new(2, 6, precision)).collect();
+        let mut caches: Vec<_> =
+            sizes.iter().map(|_| KeysValues::new(2, 6, precision.into())).collect();
         let mut qkv = rows(m);
         let mut next = 0;
         let mut sequences: Vec<_> = caches

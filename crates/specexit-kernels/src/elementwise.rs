@@ -46,3 +46,54 @@ pub(crate) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
 pub(crate) fn narrow<S: Simd>(_: S, y: &mut [bf16], x: &[f32]) {
     round_into(y, x);
 }
+
+/// The largest of the absolute values; NaN if there is one, 0 of nothing.
+#[inline(always)]
+pub(crate) fn largest<S: Simd>(_: S, x: &[f32]) -> f32 {
+    // Without their signs floats are ordered as their bits are, with NaN above infinity.
+    f32::from_bits(x.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff)))
+}
+
+/// Adding it leaves the nearest integer, ties to even, in the low bits of a float below 2^22.
+const MAGIC: f32 = 12_582_912.0;
+
+/// The nearest integers to `x * factor`, which are less than 2^15, or anything where one is NaN.
+#[inline(always)]
+pub(crate) fn round_words(to: &mut [i16], x: &[f32], factor: f32) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = (x * factor + MAGIC).to_bits() as i16;
+    }
+}
+
+/// The same of bytes: the integers are less than 2^7.
+#[inline(always)]
+pub(crate) fn round_bytes<S: Simd>(_: S, to: &mut [i8], x: &[f32], factor: f32) {
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = (x * factor + MAGIC).to_bits() as i8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Scalar;
+
+    #[test]
+    fn the_largest_is_that_of_both_signs_and_nan_wins() {
+        assert_eq!(largest(Scalar, &[]), 0.0);
+        assert_eq!(largest(Scalar, &[-3.0, 2.0, -0.0]), 3.0);
+        assert_eq!(largest(Scalar, &[f32::NEG_INFINITY, 2.0]), f32::INFINITY);
+        assert!(largest(Scalar, &[f32::INFINITY, -f32::NAN, 2.0]).is_nan());
+    }
+
+    #[test]
+    fn integers_are_the_nearest_ties_to_even() {
+        let x: Vec<f32> = (-508..=508).map(|i| i as f32 / 4.0).collect();
+        let mut bytes = vec![0; x.len()];
+        round_bytes(Scalar, &mut bytes, &x, 1.0);
+        assert!(bytes.iter().zip(&x).all(|(b, x)| f32::from(*b) == x.round_ties_even()));
+        let mut words = vec![0; x.len()];
+        round_words(&mut words, &x, 258.0);
+        assert!(words.iter().zip(&x).all(|(w, x)| f32::from(*w) == (x * 258.0).round_ties_even()));
+    }
+}

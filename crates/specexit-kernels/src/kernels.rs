@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::arena::Buffer;
-use crate::attention::{self, AttentionSequence, AttentionShape};
+use crate::attention::{self, AttentionSequence, AttentionShape, CacheNumbers};
 use crate::disjoint::Disjoint;
-use crate::elementwise::{add, narrow, silu_mul_rows};
+use crate::elementwise::{add, largest, narrow, round_bytes, silu_mul_rows};
 use crate::isa::{CheckedIsa, Isa, Precision};
 use crate::linear::{Output, linear};
 use crate::matrix::Matrix;
@@ -27,6 +27,7 @@ pub struct Kernels {
     pool: Pool,
     isa: CheckedIsa,
     precision: Precision,
+    cache_numbers: CacheNumbers,
     /// Packed activations or parts of attention: one buffer for each call that was ever in flight at the same time.
     scratch: Mutex<Vec<Buffer>>,
 }
@@ -48,7 +49,15 @@ impl Kernels {
     /// If `threads` is 0 or the CPU does not have `isa` (see [`Isa::available`]).
     pub fn with_isa(threads: usize, precision: Precision, isa: Isa) -> Kernels {
         let isa = CheckedIsa::new(isa);
-        Kernels { pool: Pool::new(threads), isa, precision, scratch: Mutex::default() }
+        let cache_numbers = precision.into();
+        let pool = Pool::new(threads);
+        Kernels { pool, isa, precision, cache_numbers, scratch: Mutex::default() }
+    }
+
+    /// The same with caches of `numbers` instead of what linear layers multiply with.
+    #[must_use]
+    pub fn with_cache(self, numbers: CacheNumbers) -> Kernels {
+        Kernels { cache_numbers: numbers, ..self }
     }
 
     /// The number of threads, the calling one included.
@@ -64,6 +73,11 @@ impl Kernels {
     /// What linear layers multiply with.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// In which numbers a model on these kernels keeps keys and values.
+    pub fn cache_numbers(&self) -> CacheNumbers {
+        self.cache_numbers
     }
 
     /// The instruction set, with the proof that the CPU has it.
@@ -254,6 +268,16 @@ impl Kernels {
     pub fn round(&self, y: &mut [half::bf16], x: &[f32]) {
         assert_eq!(y.len(), x.len(), "y and x differ in length");
         dispatch!(self.isa, narrow(y: &mut [half::bf16], x: &[f32]));
+    }
+
+    /// The largest of the absolute values; NaN if there is one, 0 of nothing.
+    pub(crate) fn largest(&self, x: &[f32]) -> f32 {
+        dispatch!(self.isa, largest(x: &[f32]) -> f32)
+    }
+
+    /// The nearest integers to `x * factor`, ties to even, which are less than 2^7.
+    pub(crate) fn round_bytes(&self, y: &mut [i8], x: &[f32], factor: f32) {
+        dispatch!(self.isa, round_bytes(y: &mut [i8], x: &[f32], factor: f32));
     }
 
     /// `y = silu(gate) * up`: `gate_up` `[m, 2 * width]` with rows `gate|up`, `y` `[m, width]`.

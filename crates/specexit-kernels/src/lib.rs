@@ -65,7 +65,9 @@ mod train;
 
 pub use append::{NewRows, Positioning};
 pub use arena::Floats;
-pub use attention::{AttentionSequence, AttentionShape, KeysValues};
+pub use attention::{
+    AttentionSequence, AttentionShape, CacheNumbers, KeysValues, ParseCacheNumbersError,
+};
 pub use blocks::BlockFormat;
 pub use half::bf16;
 pub use isa::{Isa, ParseIsaError, Precision};

@@ -4,31 +4,23 @@ mod common;
 
 use common::{Numbers, all_kernels, bits};
 use specexit_kernels::{
-    AttentionSequence, AttentionShape, Isa, Kernels, KeysValues, Precision, bf16,
+    AttentionSequence, AttentionShape, CacheNumbers, Isa, Kernels, KeysValues, Precision, bf16,
 };
 
 /// A sequence of a test call: `rows` new rows after `start` cached positions.
 struct Sequence {
     rows: usize,
     start: usize,
-    /// Keys and values, all of them bf16 numbers.
-    numbers: [Vec<f32>; 2],
-    /// The same kept in f32 and in bf16.
-    caches: [KeysValues; 2],
+    /// The same keys and values, which are bf16 numbers, in each of `STORED`.
+    caches: [KeysValues; 3],
 }
 
-/// In which numbers a call's caches are kept: the same ones, which are bf16 numbers.
-#[derive(Clone, Copy, Debug)]
-enum Stored {
-    F32,
-    Bf16,
-}
-
-const STORED: [Stored; 2] = [Stored::F32, Stored::Bf16];
+const STORED: [CacheNumbers; 3] = [CacheNumbers::F32, CacheNumbers::Bf16, CacheNumbers::Int8];
 
 impl Sequence {
-    fn cache(&self, stored: Stored) -> &KeysValues {
-        &self.caches[stored as usize]
+    fn cache(&self, stored: CacheNumbers) -> &KeysValues {
+        let index = STORED.iter().position(|s| *s == stored);
+        &self.caches[index.expect("a cache of each")]
     }
 }
 
@@ -36,10 +28,10 @@ impl Sequence {
 fn filled(
     kv_heads: usize,
     head_dim: usize,
-    kept: Precision,
+    kept: CacheNumbers,
     numbers: &[Vec<f32>; 2],
 ) -> KeysValues {
-    let kernels = Kernels::new(1, kept);
+    let kernels = Kernels::new(1, Precision::F32);
     let mut cache = KeysValues::new(kv_heads, head_dim, kept);
     let [keys, values] = numbers.each_ref().map(|n| n.chunks_exact(kv_heads * head_dim));
     keys.zip(values).for_each(|(key, value)| cache.push(&kernels, key, value));
@@ -73,9 +65,8 @@ impl Call {
                     let numbers = cache(rows, start).into_iter();
                     numbers.map(|x| bf16::from_f32(x).to_f32()).collect::<Vec<_>>()
                 });
-                let caches = [Precision::F32, Precision::Bf16]
-                    .map(|kept| filled(kv_heads, head_dim, kept, &numbers));
-                Sequence { rows, start, numbers, caches }
+                let caches = STORED.map(|kept| filled(kv_heads, head_dim, kept, &numbers));
+                Sequence { rows, start, caches }
             })
             .collect();
         let m: usize = sequences.iter().map(|s| s.rows).sum();
@@ -91,7 +82,7 @@ impl Call {
         self.width() + PADDING
     }
 
-    fn run(&self, kernels: &Kernels, stored: Stored) -> Vec<f32> {
+    fn run(&self, kernels: &Kernels, stored: CacheNumbers) -> Vec<f32> {
         let mut row = 0;
         let sequences: Vec<AttentionSequence<'_>> = self
             .sequences
@@ -108,7 +99,13 @@ impl Call {
     }
 
     /// Row `row` of sequence `index`, computed in a call of its own.
-    fn run_alone(&self, kernels: &Kernels, stored: Stored, index: usize, row: usize) -> Vec<f32> {
+    fn run_alone(
+        &self,
+        kernels: &Kernels,
+        stored: CacheNumbers,
+        index: usize,
+        row: usize,
+    ) -> Vec<f32> {
         let before: usize = self.sequences[..index].iter().map(|s| s.rows).sum();
         let s = &self.sequences[index];
         let q = &self.q[(before + row) * self.stride()..][..self.stride()];
@@ -119,13 +116,21 @@ impl Call {
         out
     }
 
-    /// Every row and head by an f64 softmax over all positions; queries rounded to bf16 if `rounded`.
-    fn reference(&self, rounded: bool) -> Vec<f64> {
+    /// Every row and head by an f64 softmax over what the caches hold of all positions; queries rounded to
+    /// bf16 if `rounded`.
+    fn reference(&self, stored: CacheNumbers, rounded: bool) -> Vec<f64> {
         let AttentionShape { heads, kv_heads, head_dim, scale } = self.shape;
+        let width = kv_heads * head_dim;
         let number = |q: f32| if rounded { bf16::from_f32(q).to_f64() } else { f64::from(q) };
         let mut out = Vec::new();
         let mut q_rows = self.q.chunks_exact(self.stride());
         for s in &self.sequences {
+            let mut numbers = [(); 2].map(|()| vec![0.0; (s.start + s.rows) * width]);
+            let [keys, values] = &mut numbers;
+            let positions = keys.chunks_exact_mut(width).zip(values.chunks_exact_mut(width));
+            for (position, (key, value)) in positions.enumerate() {
+                s.cache(stored).read(position, key, value);
+            }
             for row in 0..s.rows {
                 let q = q_rows.next().expect("one row of q per row");
                 for head in 0..heads {
@@ -137,11 +142,8 @@ impl Call {
                     };
                     let scores: Vec<f64> = (0..=s.start + row)
                         .map(|j| {
-                            let dot: f64 = at(&s.numbers[0], j)
-                                .iter()
-                                .zip(q)
-                                .map(|(k, &q)| k * number(q))
-                                .sum();
+                            let dot: f64 =
+                                at(&numbers[0], j).iter().zip(q).map(|(k, &q)| k * number(q)).sum();
                             dot * f64::from(scale)
                         })
                         .collect();
@@ -150,7 +152,7 @@ impl Call {
                     let total: f64 = weights.iter().sum();
                     let mut sums = vec![0.0; head_dim];
                     for (j, weight) in weights.iter().enumerate() {
-                        for (sum, v) in sums.iter_mut().zip(at(&s.numbers[1], j)) {
+                        for (sum, v) in sums.iter_mut().zip(at(&numbers[1], j)) {
                             *sum += weight / total * v;
                         }
                     }
@@ -191,12 +193,19 @@ fn calls() -> Vec<Call> {
 #[test]
 fn agrees_with_an_f64_softmax() {
     for call in calls() {
-        let references = [false, true].map(|rounded| call.reference(rounded));
+        let references =
+            STORED.map(|stored| [false, true].map(|rounded| call.reference(stored, rounded)));
         for (kernels, stored) in all_kernels(1).iter().flat_map(|k| STORED.map(|s| (k, s))) {
-            // Where both are bf16, so are queries and weights, and values are at most 1.
-            let rounds = kernels.precision() == Precision::Bf16 && matches!(stored, Stored::Bf16);
-            let tolerance = 3e-6 + if rounds { 1.0 / 512.0 } else { 0.0 };
-            let expected = &references[usize::from(rounds)];
+            // Queries and weights are rounded to what keys and values are kept in: to bf16, or to 15 bits
+            // and a sign. Values are at most 1.
+            let (rounds, error) = match (kernels.precision(), stored) {
+                (Precision::Bf16, CacheNumbers::Bf16) => (true, 1.0 / 512.0),
+                (Precision::Bf16, CacheNumbers::Int8) => (false, 1.0 / 8192.0),
+                _ => (false, 0.0),
+            };
+            let tolerance = 3e-6 + error;
+            let which = STORED.iter().position(|s| *s == stored).expect("one of them");
+            let expected = &references[which][usize::from(rounds)];
             for (i, (y, expected)) in call.run(kernels, stored).iter().zip(expected).enumerate() {
                 let error = (f64::from(*y) - expected).abs();
                 let what = format!("{:?} {kernels:?} {stored:?} element {i}", call.shape);
@@ -233,16 +242,18 @@ fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
 #[test]
 fn avx2_and_avx512_have_the_same_bits_and_so_have_bf16_numbers_in_either_form() {
     for call in calls() {
-        let isas = Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar);
-        let runs = isas.flat_map(|isa| STORED.map(|stored| (isa, stored)));
-        let run = |(isa, stored)| call.run(&Kernels::with_isa(1, Precision::F32, isa), stored);
-        let results: Vec<Vec<u32>> = runs.map(|which| bits(&run(which))).collect();
-        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        for alike in [&STORED[..2], &STORED[2..]] {
+            let isas = Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar);
+            let runs = isas.flat_map(|isa| alike.iter().map(move |&stored| (isa, stored)));
+            let run = |(isa, stored)| call.run(&Kernels::with_isa(1, Precision::F32, isa), stored);
+            let results: Vec<Vec<u32>> = runs.map(|which| bits(&run(which))).collect();
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        }
     }
 }
 
 fn f32s(keys: &[f32], values: &[f32]) -> KeysValues {
-    filled(1, 2, Precision::F32, &[keys.to_vec(), values.to_vec()])
+    filled(1, 2, CacheNumbers::F32, &[keys.to_vec(), values.to_vec()])
 }
 
 #[test]
@@ -257,6 +268,38 @@ fn scores_far_apart_neither_overflow_nor_vanish() {
             let mut out = [0.0; 2];
             kernels.attention(&mut out, &[q, 0.0], 2, shape, &[sequence]);
             assert!((out[0] - expected).abs() < 0.1 && (out[1] - 1.0).abs() < 1e-6, "{out:?}");
+        }
+    }
+}
+
+#[test]
+fn in_8_bits_nothing_is_lost_of_heads_of_any_width_and_nan_is_not_hidden() {
+    // Sums of more than 512 products are kept below 2^31.
+    for head_dim in [8, 512, 1030] {
+        let shape =
+            AttentionShape { heads: 1, kv_heads: 1, head_dim, scale: 1.0 / head_dim as f32 };
+        let numbers = [vec![1.0; 3 * head_dim], [[0.5, -0.25, 1.0]; 1030].concat()];
+        let numbers = numbers.map(|n| n[..3 * head_dim].to_vec());
+        for kernels in all_kernels(1) {
+            let run = |numbers: &[Vec<f32>; 2]| {
+                let cache = &filled(1, head_dim, CacheNumbers::Int8, numbers);
+                let sequence = AttentionSequence { rows: 0..1, start: 2, cache };
+                let mut out = vec![0.0; head_dim];
+                kernels.attention(&mut out, &vec![1.0; head_dim], head_dim, shape, &[sequence]);
+                out
+            };
+            for (column, found) in run(&numbers).iter().enumerate() {
+                let values = (0..3).map(|p| numbers[1][p * head_dim + column]);
+                let expected = values.sum::<f32>() / 3.0;
+                assert!((found - expected).abs() < 1.0 / 127.0, "{found} {expected}");
+            }
+            for which in 0..2 {
+                for odd in [f32::NAN, f32::INFINITY] {
+                    let mut numbers = numbers.clone();
+                    numbers[which][head_dim + 3] = odd;
+                    assert!(run(&numbers).iter().all(|x| x.is_nan()), "{which} {odd}");
+                }
+            }
         }
     }
 }

@@ -181,7 +181,7 @@ impl DraftHead {
     /// An empty draft cache.
     pub fn new_cache(&self) -> KvCache {
         let AttentionSizes { kv_heads, head_dim, .. } = self.midlayer.self_attn.sizes;
-        KvCache::new(1, kv_heads, head_dim, self.kernels.precision())
+        KvCache::new(1, kv_heads, head_dim, self.kernels.cache_numbers())
     }
 
     /// Bytes of draft cache that so many positions of a sequence take.

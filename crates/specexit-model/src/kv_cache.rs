@@ -1,11 +1,10 @@
 //! Keys and values of one sequence over all layers, truncatable to any length.
 
-use specexit_kernels::{KeysValues, Precision};
+use specexit_kernels::{CacheNumbers, KeysValues};
 
 /// The key/value cache of one sequence.
 ///
-/// Each layer holds its own [`KeysValues`]: bf16 under [`Precision::Bf16`], else f32. Memory is taken
-/// for [`KeysValues::PANEL`] positions at a time.
+/// Each layer holds its own [`KeysValues`]. Memory is taken for [`KeysValues::PANEL`] positions at a time.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<KeysValues>,
@@ -14,8 +13,8 @@ pub struct KvCache {
 
 impl KvCache {
     /// An empty cache for `layers` layers of `kv_heads` heads of `head_dim` keys and values.
-    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, precision: Precision) -> KvCache {
-        let empty = KeysValues::new(kv_heads, head_dim, precision);
+    pub fn new(layers: usize, kv_heads: usize, head_dim: usize, numbers: CacheNumbers) -> KvCache {
+        let empty = KeysValues::new(kv_heads, head_dim, numbers);
         KvCache { layers: vec![empty; layers], len: 0 }
     }
 
@@ -87,12 +86,12 @@ impl KvCache {
 
 #[cfg(test)]
 mod tests {
-    use specexit_kernels::Kernels;
+    use specexit_kernels::{Kernels, Precision};
 
     use super::*;
 
-    fn filled(positions: usize, precision: Precision) -> KvCache {
-        let mut cache = KvCache::new(2, 1, 3, precision);
+    fn filled(positions: usize, numbers: CacheNumbers) -> KvCache {
+        let mut cache = KvCache::new(2, 1, 3, numbers);
         for p in 0..positions {
             append(&mut cache, p);
         }
@@ -108,7 +107,7 @@ mod tests {
     }
 
     /// The first number of each key and value.
-    fn numbers(cache: &KvCache, layer: usize) -> Vec<[f32; 2]> {
+    fn held(cache: &KvCache, layer: usize) -> Vec<[f32; 2]> {
         let (mut key, mut value) = ([0.0; 3], [0.0; 3]);
         let read = |p| {
             cache.layer(layer).read(p, &mut key, &mut value);
@@ -117,12 +116,12 @@ mod tests {
         (0..cache.len()).map(read).collect()
     }
 
-    const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
+    const ALL: [CacheNumbers; 3] = [CacheNumbers::F32, CacheNumbers::Bf16, CacheNumbers::Int8];
 
     #[test]
     fn bytes_are_those_that_are_taken() {
-        for precision in BOTH {
-            let mut cache = filled(5, precision);
+        for numbers in ALL {
+            let mut cache = filled(5, numbers);
             cache.reserve(40);
             let taken: usize = cache.layers.iter().map(KeysValues::capacity_bytes).sum();
             assert_eq!((cache.bytes_for(40), cache.bytes()), (taken, taken / 3));
@@ -134,24 +133,24 @@ mod tests {
 
     #[test]
     fn truncate_and_append_equals_never_having_had_more() {
-        for precision in BOTH {
-            let mut cache = filled(7, precision);
+        for numbers in ALL {
+            let mut cache = filled(7, numbers);
             cache.truncate(3);
             cache.truncate(5);
             assert_eq!(cache.len(), 3);
-            assert_eq!(numbers(&cache, 1), numbers(&filled(3, precision), 1));
+            assert_eq!(held(&cache, 1), held(&filled(3, numbers), 1));
             append(&mut cache, 3);
-            assert_eq!(numbers(&cache, 0), numbers(&filled(4, precision), 0));
+            assert_eq!(held(&cache, 0), held(&filled(4, numbers), 0));
         }
     }
 
     #[test]
     fn fork_copies_a_prefix() {
-        for precision in BOTH {
-            let fork = filled(5, precision).fork(2);
+        for numbers in ALL {
+            let fork = filled(5, numbers).fork(2);
             assert_eq!(fork.len(), 2);
-            assert_eq!(numbers(&fork, 0), numbers(&filled(2, precision), 0));
-            assert_eq!(filled(2, precision).fork(9).len(), 2);
+            assert_eq!(held(&fork, 0), held(&filled(2, numbers), 0));
+            assert_eq!(filled(2, numbers).fork(9).len(), 2);
         }
     }
 }

@@ -31,9 +31,16 @@ impl Model {
     /// # Errors
     /// Whatever is missing, broken or unsupported, in one sentence.
     pub fn load(source: &ModelSource, threads: usize, precision: Precision) -> Result<Model> {
+        Model::load_on(source, Kernels::new(threads, precision))
+    }
+
+    /// The same onto given kernels.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_on(source: &ModelSource, kernels: Kernels) -> Result<Model> {
         let files = ModelFiles::load(source)?;
-        let kernels = Arc::new(Kernels::new(threads, precision));
-        let target = Target::load(files.config, &files.weights, kernels)?;
+        let target = Target::load(files.config, &files.weights, Arc::new(kernels))?;
         Ok(Model {
             target: Arc::new(target),
             tokenizer: Arc::new(files.tokenizer),

@@ -148,7 +148,7 @@ impl Target {
     /// An empty cache of the right shape.
     pub fn new_cache(&self) -> KvCache {
         let ModelConfig { num_hidden_layers, num_key_value_heads, head_dim, .. } = self.config;
-        KvCache::new(num_hidden_layers, num_key_value_heads, head_dim, self.kernels.precision())
+        KvCache::new(num_hidden_layers, num_key_value_heads, head_dim, self.kernels.cache_numbers())
     }
 
     /// Bytes of key/value cache that so many positions of a sequence take.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use specexit_engine::{Engine, EngineOptions, Method, Output, Phase, Policy, Request};
 use specexit_exit::{BoundaryRules, Profile, Thresholds};
-use specexit_kernels::Precision;
+use specexit_kernels::{CacheNumbers, Kernels, Precision};
 use specexit_model::head_file::{HeadFile, SpecExitConfig};
 use specexit_model::{DraftHead, Model, ModelSource, Positions};
 use specexit_testkit as testkit;
@@ -18,10 +18,16 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Fixture {
+        Fixture::with_cache(CacheNumbers::Bf16)
+    }
+
+    /// Keys and values in these numbers.
+    pub(crate) fn with_cache(numbers: CacheNumbers) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         testkit::write_model(dir.path(), 1).unwrap();
         let source = ModelSource::Folder(dir.path().to_owned());
-        let model = Model::load(&source, 2, Precision::Bf16).unwrap();
+        let kernels = Kernels::new(2, Precision::Bf16).with_cache(numbers);
+        let model = Model::load_on(&source, kernels).unwrap();
         Fixture { model, dir }
     }
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::part::Seen;
+use super::products::Products;
 use super::tile::{Cached, Chunk, MOST, Scratch, Tile};
 use super::{AttentionSequence, AttentionShape};
 use crate::disjoint::Disjoint;
-use crate::dot::Dot;
 use crate::simd::{LANES, Simd};
 
 /// Positions of a chunk, at least and at most: whole panels.
@@ -94,20 +94,20 @@ pub(super) enum Job {
 
 /// Computes `job` of a block into `out`.
 #[inline(always)]
-pub(super) fn attend<D: Dot>(d: D, block: &Block<'_>, job: &Job, out: &Disjoint<'_, f32>) {
+pub(super) fn attend<P: Products>(p: P, block: &Block<'_>, job: &Job, out: &Disjoint<'_, f32>) {
     match job {
-        Job::Whole => attend_whole(d, block, out),
-        Job::Chunks { chunks, start } => attend_apart(d, block, chunks.clone(), out, *start),
+        Job::Whole => attend_whole(p, block, out),
+        Job::Chunks { chunks, start } => attend_apart(p, block, chunks.clone(), out, *start),
     }
 }
 
 #[inline(always)]
-fn attend_whole<D: Dot>(d: D, block: &Block<'_>, out: &Disjoint<'_, f32>) {
-    let s = d.simd();
+fn attend_whole<P: Products>(p: P, block: &Block<'_>, out: &Disjoint<'_, f32>) {
+    let s = p.simd();
     let mut scratch = Scratch::take(block.shape.head_dim);
     let mut seen = scratch.take_seen(block.queries());
     for chunk in 0..block.chunks() {
-        attend_chunk(d, block, chunk, chunk > 0, &mut seen, &mut scratch, out, block.in_out());
+        attend_chunk(p, block, chunk, chunk > 0, &mut seen, &mut scratch, out, block.in_out());
     }
     for (row, seen) in seen.chunks_exact(block.heads()).enumerate() {
         let queries = row_of(block, row, out).chunks_exact_mut(block.shape.head_dim);
@@ -130,8 +130,8 @@ fn row_of<'a>(block: &Block<'_>, row: usize, out: &'a Disjoint<'_, f32>) -> &'a 
 }
 
 #[inline(always)]
-fn attend_apart<D: Dot>(
-    d: D,
+fn attend_apart<P: Products>(
+    p: P,
     block: &Block<'_>,
     chunks: Range<usize>,
     parts: &Disjoint<'_, f32>,
@@ -141,7 +141,7 @@ fn attend_apart<D: Dot>(
     for chunk in chunks {
         let mut seen = scratch.take_seen(block.queries());
         let start = start + chunk * block.part_len();
-        attend_chunk(d, block, chunk, false, &mut seen, &mut scratch, parts, block.in_part(start));
+        attend_chunk(p, block, chunk, false, &mut seen, &mut scratch, parts, block.in_part(start));
         let values = block.queries() * block.shape.head_dim;
         // SAFETY: each chunk of each block has its own part, and this thread holds no other.
         let scores = unsafe { parts.part(start + values..start + block.part_len()) };
@@ -194,8 +194,8 @@ fn divide<S: Simd>(s: S, values: &mut [f32], total: f32) {
 /// All queries of a block over one chunk. Their weighted values go to `place` of `out`, merged with what
 /// is there if `merge`; `seen` is merged always.
 #[inline(always)]
-fn attend_chunk<D: Dot>(
-    d: D,
+fn attend_chunk<P: Products>(
+    p: P,
     block: &Block<'_>,
     chunk: usize,
     merge: bool,
@@ -205,17 +205,13 @@ fn attend_chunk<D: Dot>(
     place: Place,
 ) {
     let chunk = Chunk { start: chunk * block.chunk(), len: block.chunk() };
-    let [keys, values] = block.sequence.cache.lines();
-    let cached = &Cached {
-        keys: bytemuck::cast_slice::<_, D::Block>(keys),
-        values: bytemuck::cast_slice::<_, D::Block>(values),
-    };
+    let cached = &Cached::new(block.sequence.cache);
     let Block { shape, sequence, rows, .. } = block;
     let size = block.size();
     let vectors = shape.head_dim.div_ceil(LANES);
     let sees = |row: usize| sequence.start + rows.start + row >= chunk.start;
     let mut kv_head = block.kv_heads.start;
-    if D::S::MANY_REGISTERS && size == 1 && rows.len() <= FEW_ROWS {
+    if P::S::MANY_REGISTERS && size == 1 && rows.len() <= FEW_ROWS {
         // Heads with one query each, as many together as have their sums in registers.
         loop {
             let together = match (vectors, block.kv_heads.end - kv_head) {
@@ -226,7 +222,7 @@ fn attend_chunk<D: Dot>(
             };
             for first in (0..rows.len()).filter(|&row| sees(row)) {
                 let tile =
-                    &mut Tile { d, block, cached, chunk, kv_head, first, merge, seen, scratch };
+                    &mut Tile { p, block, cached, chunk, kv_head, first, merge, seen, scratch };
                 match together {
                     MOST => tile.attend::<MOST, false>(out, place),
                     6 => tile.attend::<6, false>(out, place),
@@ -238,7 +234,7 @@ fn attend_chunk<D: Dot>(
     }
     let queries = rows.len() * size;
     let most = match vectors {
-        _ if !D::S::MANY_REGISTERS => 1,
+        _ if !P::S::MANY_REGISTERS => 1,
         1..4 => 6,
         _ => 4,
     };
@@ -250,9 +246,9 @@ fn attend_chunk<D: Dot>(
             if !sees((end - 1) / size) {
                 continue;
             }
-            let tile = &mut Tile { d, block, cached, chunk, kv_head, first, merge, seen, scratch };
+            let tile = &mut Tile { p, block, cached, chunk, kv_head, first, merge, seen, scratch };
             // Known when compiled, so that wide tiles are not even built where registers are few.
-            if D::S::MANY_REGISTERS {
+            if P::S::MANY_REGISTERS {
                 match end - first {
                     1 => tile.attend::<1, true>(out, place),
                     2 => tile.attend::<2, true>(out, place),

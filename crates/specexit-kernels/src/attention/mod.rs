@@ -12,6 +12,7 @@ mod block;
 mod cache;
 mod on;
 mod part;
+mod products;
 mod tile;
 
 use std::ops::Range;
@@ -20,7 +21,7 @@ use crate::arena::Buffer;
 use crate::disjoint::Disjoint;
 use crate::pool::Pool;
 use block::{Block, Job, merge};
-pub use cache::KeysValues;
+pub use cache::{CacheNumbers, KeysValues, ParseCacheNumbersError};
 pub(crate) use on::On;
 
 /// Rows of a block, at most; fewer if they have many heads.

@@ -57,6 +57,9 @@ pub(crate) trait Simd: Copy {
     /// The even and the odd ones of 32 weights.
     fn widen(self, block: &Block) -> (Self::F, Self::F);
 
+    /// The even and the odd ones of 32 signed bytes.
+    fn widen_bytes(self, block: &[i8; 2 * LANES]) -> (Self::F, Self::F);
+
     /// The sums of the lanes of four vectors, each by the tree
     /// `(q0 + q1) + (q2 + q3)` with `q = (l0 + l2) + (l1 + l3)` over four neighbouring lanes.
     fn sum4(self, vectors: [Self::F; 4]) -> [f32; 4];

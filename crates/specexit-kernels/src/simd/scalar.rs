@@ -92,6 +92,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn widen_bytes(self, block: &[i8; 2 * LANES]) -> (Lanes, Lanes) {
+        (map(|i| f32::from(block[2 * i])), map(|i| f32::from(block[2 * i + 1])))
+    }
+
+    #[inline(always)]
     fn sum4(self, vectors: [Lanes; 4]) -> [f32; 4] {
         vectors.map(|v| {
             let quarter = |i: usize| (v[i] + v[i + 2]) + (v[i + 1] + v[i + 3]);

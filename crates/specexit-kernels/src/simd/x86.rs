@@ -157,6 +157,22 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn widen_bytes(self, block: &[i8; 2 * LANES]) -> (Pair, Pair) {
+        // SAFETY: the CPU has AVX2, and both halves lie within the block.
+        unsafe {
+            let start = block.as_ptr().cast::<__m128i>();
+            let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(start));
+            let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(start.add(1)));
+            let even = |words| _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(words));
+            let odd = |words| _mm256_srai_epi32::<16>(words);
+            (
+                Pair(_mm256_cvtepi32_ps(even(low)), _mm256_cvtepi32_ps(even(high))),
+                Pair(_mm256_cvtepi32_ps(odd(low)), _mm256_cvtepi32_ps(odd(high))),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn sum4(self, v: [Pair; 4]) -> [f32; 4] {
         /// The sums of four neighbouring lanes each: `[a, b, c, d]` of lanes 0..4, then of 4..8.
         #[inline(always)]
@@ -282,6 +298,18 @@ impl Simd for Avx512 {
             (
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)),
                 _mm512_castsi512_ps(_mm512_and_si512(pairs, odd)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn widen_bytes(self, block: &[i8; 2 * LANES]) -> (__m512, __m512) {
+        // SAFETY: the CPU has AVX-512 F and BW, and a block is 32 bytes.
+        unsafe {
+            let words = _mm512_cvtepi8_epi16(_mm256_loadu_si256(block.as_ptr().cast()));
+            (
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(words))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(words)),
             )
         }
     }

@@ -41,6 +41,7 @@ impl Decoding {
             ("--batch", batch.is_some()),
             ("--threads", model.threads.is_some()),
             ("--f32", model.f32),
+            ("--kv-cache", model.kv_cache.is_some()),
         ];
         if let Some((flag, _)) = here.into_iter().find(|(_, given)| *given) {
             return usage(format!("{flag} does not apply to --endpoint, where the server decodes"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use specexit_engine::{Engine, EngineOptions, Policy};
 use specexit_eval::calibrate::{CALIBRATION_FILE, Calibration};
 use specexit_exit::{Profile, Thresholds};
-use specexit_kernels::Precision;
+use specexit_kernels::{CacheNumbers, Kernels, Precision};
 use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig};
 use specexit_model::probe::has_probe;
 use specexit_model::{DraftHead, Embedded, Model, ModelSource, Weights};
@@ -24,6 +24,8 @@ pub(crate) struct ModelChoice {
     pub(crate) source: ModelSource,
     pub(crate) threads: usize,
     pub(crate) precision: Precision,
+    /// In which numbers keys and values are kept.
+    pub(crate) cache: CacheNumbers,
 }
 
 impl ModelChoice {
@@ -31,10 +33,12 @@ impl ModelChoice {
         if args.threads == Some(0) {
             return usage("--threads is 0; at least one thread is needed");
         }
+        let precision = if args.f32 { Precision::F32 } else { Precision::Bf16 };
         Ok(Self {
             source: source(&args.model)?,
             threads: args.threads.unwrap_or_else(all_threads),
-            precision: if args.f32 { Precision::F32 } else { Precision::Bf16 },
+            precision,
+            cache: args.kv_cache.unwrap_or(precision.into()),
         })
     }
 
@@ -44,11 +48,13 @@ impl ModelChoice {
             source: ModelSource::Embedded(assets::REASONER),
             threads: threads.unwrap_or_else(all_threads),
             precision: Precision::Bf16,
+            cache: CacheNumbers::Bf16,
         }
     }
 
     pub(crate) fn load(&self) -> anyhow::Result<Model> {
-        Ok(Model::load(&self.source, self.threads, self.precision)?)
+        let kernels = Kernels::new(self.threads, self.precision).with_cache(self.cache);
+        Ok(Model::load_on(&self.source, kernels)?)
     }
 }
 

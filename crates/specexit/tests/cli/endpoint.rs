@@ -88,7 +88,9 @@ fn flags_of_servers_are_checked() {
     let server = |more: &[&str]| refused(&[&there[..], more].concat());
     assert_eq!(server(&["--concurrency", "0"]), "--concurrency is 0; at least one is needed");
     assert_eq!(server(&["--timeout", "0"]), "--timeout is 0; give the server at least a second");
-    for flag in [&["--batch", "2"][..], &["--threads", "2"], &["--f32"]] {
+    let flags: [&[&str]; 4] =
+        [&["--batch", "2"], &["--threads", "2"], &["--f32"], &["--kv-cache", "int8"]];
+    for flag in flags {
         let expected =
             format!("{} does not apply to --endpoint, where the server decodes", flag[0]);
         assert_eq!(server(flag), expected);

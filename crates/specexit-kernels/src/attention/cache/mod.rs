@@ -3,24 +3,26 @@
 //! A *panel* holds sixteen positions. The keys of a panel stand head by head and column by column, for
 //! each column the numbers of the sixteen positions side by side: a query meets sixteen keys in one
 //! vector, and no sum crosses its lanes. The values stand position by position, sixteen columns in a
-//! vector. In bf16, where two products are added at a time, every number is followed by the one that is
-//! multiplied beside it: of keys the next column's, of values the next position's. Heads are padded
-//! with zeros to whole vectors of values and to whole pairs of columns of keys.
+//! vector. In bf16 and in 8 bits, where two products are added at a time, every number is followed by the
+//! one that is multiplied beside it: of keys the next column's, of values the next position's. Heads are
+//! padded with zeros to whole vectors of values and to whole pairs of columns of keys; in 8 bits to whole
+//! lines, and behind a head's keys in a panel stand the scales of its keys at the sixteen positions, then
+//! those of its values.
+
+mod numbers;
+mod put;
 
 use bytemuck::{Pod, Zeroable};
 use half::bf16;
 
-use crate::isa::Precision;
 use crate::kernels::Kernels;
 use crate::simd::LANES;
+pub use numbers::{CacheNumbers, ParseCacheNumbersError};
 
 /// Positions of a panel.
 pub(super) const PANEL: usize = LANES;
 
-/// Columns that are rounded at a time, an even number.
-const PIECE: usize = 256;
-
-/// Sixteen f32 or 32 bf16, as a vector loads them.
+/// Sixteen f32, 32 bf16 or 64 bytes, as a vector loads them.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line([u8; 64]);
@@ -29,8 +31,7 @@ impl Line {
     pub(super) const ZERO: Line = Line([0; 64]);
 }
 
-/// Keys and values of one sequence in one layer, in the numbers that linear layers multiply with: bf16
-/// under [`Precision::Bf16`], else f32.
+/// Keys and values of one sequence in one layer.
 ///
 /// It can be cut to any length; what is appended moves nothing except when the memory has to grow.
 /// Memory is taken for [`PANEL`](Self::PANEL) positions at a time.
@@ -38,7 +39,7 @@ impl Line {
 pub struct KeysValues {
     kv_heads: usize,
     head_dim: usize,
-    precision: Precision,
+    numbers: CacheNumbers,
     len: usize,
     keys: Vec<Line>,
     values: Vec<Line>,
@@ -53,9 +54,9 @@ impl KeysValues {
     /// # Panics
     ///
     /// If either is 0.
-    pub fn new(kv_heads: usize, head_dim: usize, precision: Precision) -> KeysValues {
+    pub fn new(kv_heads: usize, head_dim: usize, numbers: CacheNumbers) -> KeysValues {
         assert!(kv_heads > 0 && head_dim > 0, "empty heads");
-        KeysValues { kv_heads, head_dim, precision, len: 0, keys: Vec::new(), values: Vec::new() }
+        KeysValues { kv_heads, head_dim, numbers, len: 0, keys: Vec::new(), values: Vec::new() }
     }
 
     /// Positions held.
@@ -79,8 +80,8 @@ impl KeysValues {
     }
 
     /// Which numbers are held.
-    pub(super) fn precision(&self) -> Precision {
-        self.precision
+    pub(super) fn numbers(&self) -> CacheNumbers {
+        self.numbers
     }
 
     /// Keys and values of all panels.
@@ -88,17 +89,14 @@ impl KeysValues {
         [&self.keys, &self.values]
     }
 
-    /// Numbers that are multiplied together.
-    fn group(&self) -> usize {
-        match self.precision {
-            Precision::F32 => 1,
-            Precision::Bf16 => 2,
-        }
+    /// Lines of a head's keys in a panel, the scales apart.
+    fn number_lines(&self) -> usize {
+        self.numbers.lines(self.head_dim.div_ceil(self.numbers.group()))
     }
 
-    /// Lines of a head's keys in a panel: one for each column, or pair of columns.
-    fn head_lines(&self) -> usize {
-        self.head_dim.div_ceil(self.group())
+    /// Lines of a head's keys in a panel, and of its scales.
+    pub(super) fn head_lines(&self) -> usize {
+        self.number_lines() + self.numbers.scale_lines()
     }
 
     /// Lines of a panel's keys.
@@ -106,14 +104,14 @@ impl KeysValues {
         self.kv_heads * self.head_lines()
     }
 
-    /// Lines of the values at one position, or pair of positions.
-    fn row_lines(&self) -> usize {
+    /// Blocks of the values at one position, or pair of positions.
+    fn row_blocks(&self) -> usize {
         self.kv_heads * self.head_dim.div_ceil(LANES)
     }
 
     /// Lines of a panel's values.
     fn value_lines(&self) -> usize {
-        self.row_lines() * (PANEL / self.group())
+        self.numbers.lines(self.row_blocks() * (PANEL / self.numbers.group()))
     }
 
     /// Appends a position: `key` and `value` `[kv_heads * head_dim]`, the key rotated.
@@ -124,56 +122,13 @@ impl KeysValues {
     pub fn push(&mut self, kernels: &Kernels, key: &[f32], value: &[f32]) {
         let width = self.kv_heads * self.head_dim;
         assert_eq!([key.len(), value.len()], [width; 2], "not a position of {width} numbers");
-        let (panel, lane) = (self.len / PANEL, self.len % PANEL);
+        let panel = self.len / PANEL;
         let (key_lines, value_lines) = (self.key_lines(), self.value_lines());
         if self.keys.len() < (panel + 1) * key_lines {
             self.keys.resize((panel + 1) * key_lines, Line::ZERO);
             self.values.resize((panel + 1) * value_lines, Line::ZERO);
         }
-        let row_lines = self.row_lines();
-        let row = panel * value_lines + lane / self.group() * row_lines;
-        // Heads that need no padding are like a single one.
-        let is_padded = !self.head_dim.is_multiple_of(LANES);
-        let heads = if is_padded { self.kv_heads } else { 1 };
-        let keys = self.keys[panel * key_lines..][..key_lines].chunks_exact_mut(key_lines / heads);
-        let values = self.values[row..][..row_lines].chunks_exact_mut(row_lines / heads);
-        let keys = keys.zip(key.chunks_exact(width / heads));
-        let values = values.zip(value.chunks_exact(width / heads));
-        match self.precision {
-            Precision::F32 => {
-                for (lines, key) in keys {
-                    let lines: &mut [[f32; PANEL]] = bytemuck::cast_slice_mut(lines);
-                    for (line, key) in lines.iter_mut().zip(key) {
-                        line[lane] = *key;
-                    }
-                }
-                for (lines, value) in values {
-                    let columns: &mut [f32] = bytemuck::cast_slice_mut(lines);
-                    columns[..value.len()].copy_from_slice(value);
-                }
-            }
-            Precision::Bf16 => {
-                let mut rounded = [bf16::ZERO; PIECE];
-                for (lines, key) in keys {
-                    let lines: &mut [[[bf16; 2]; PANEL]] = bytemuck::cast_slice_mut(lines);
-                    let pieces = lines.chunks_mut(PIECE / 2).zip(key.chunks(PIECE));
-                    for (lines, key) in pieces {
-                        kernels.round(&mut rounded[..key.len()], key);
-                        rounded[key.len()..].fill(bf16::ZERO);
-                        for (line, pair) in lines.iter_mut().zip(rounded.as_chunks().0) {
-                            line[lane] = *pair;
-                        }
-                    }
-                }
-                for (lines, value) in values {
-                    let columns: &mut [u32] = bytemuck::cast_slice_mut(lines);
-                    for (columns, value) in columns.chunks_mut(PIECE).zip(value.chunks(PIECE)) {
-                        kernels.round(&mut rounded[..value.len()], value);
-                        put_beside(columns, &rounded[..value.len()], lane % 2);
-                    }
-                }
-            }
-        }
+        put::position(self, kernels, key, value);
         self.len += 1;
     }
 
@@ -186,21 +141,34 @@ impl KeysValues {
         assert!(position < self.len, "position {position} of {}", self.len);
         let width = self.kv_heads * self.head_dim;
         assert_eq!([key.len(), value.len()], [width; 2], "not a position of {width} numbers");
-        let (panel, lane, group) = (position / PANEL, position % PANEL, self.group());
+        let (panel, lane, group) = (position / PANEL, position % PANEL, self.numbers.group());
         let keys = &self.keys[panel * self.key_lines()..];
-        let values = &self.values[panel * self.value_lines() + lane / group * self.row_lines()..];
-        let number = |lines: &[Line], line: usize, place: usize| match self.precision {
-            Precision::F32 => bytemuck::cast_ref::<Line, [f32; LANES]>(&lines[line])[place],
-            Precision::Bf16 => {
-                bytemuck::cast_ref::<Line, [bf16; 2 * LANES]>(&lines[line])[place].to_f32()
+        let values = &self.values[panel * self.value_lines()..];
+        // The number at `place` of block `block`.
+        let number = |lines: &[Line], block: usize, place: usize| {
+            let place = block * LANES * group + place;
+            match self.numbers {
+                CacheNumbers::F32 => bytemuck::cast_slice::<Line, f32>(lines)[place],
+                CacheNumbers::Bf16 => bytemuck::cast_slice::<Line, bf16>(lines)[place].to_f32(),
+                CacheNumbers::Int8 => f32::from(bytemuck::cast_slice::<Line, i8>(lines)[place]),
             }
         };
-        for i in 0..width {
-            let (head, column) = (i / self.head_dim, i % self.head_dim);
-            let line = head * self.head_lines() + column / group;
-            key[i] = number(keys, line, lane * group + column % group);
-            let line = head * self.head_dim.div_ceil(LANES) + column / LANES;
-            value[i] = number(values, line, column % LANES * group + lane % group);
+        let vectors = self.head_dim.div_ceil(LANES);
+        for head in 0..self.kv_heads {
+            let lines = &keys[head * self.head_lines()..][..self.head_lines()];
+            let (lines, scales) = lines.split_at(self.number_lines());
+            let mut scale = [1.0; 2];
+            for (scale, scales) in scale.iter_mut().zip(scales) {
+                *scale = bytemuck::cast_ref::<Line, [f32; PANEL]>(scales)[lane];
+            }
+            for column in 0..self.head_dim {
+                let i = head * self.head_dim + column;
+                let place = lane * group + column % group;
+                key[i] = number(lines, column / group, place) * scale[0];
+                let block = lane / group * self.row_blocks() + head * vectors + column / LANES;
+                let place = column % LANES * group + lane % group;
+                value[i] = number(values, block, place) * scale[1];
+            }
         }
     }
 
@@ -242,28 +210,19 @@ impl KeysValues {
     }
 }
 
-/// Writes the first or the second bf16 of each pair and leaves the other as it is.
-fn put_beside(pairs: &mut [u32], numbers: &[bf16], place: usize) {
-    // As whole words, which the compiler vectorises.
-    let first = cfg!(target_endian = "little") == (place == 0);
-    let (shift, kept) = if first { (0, 0xffff_0000) } else { (16, 0x0000_ffff) };
-    for (pair, number) in pairs.iter_mut().zip(numbers) {
-        *pair = *pair & kept | u32::from(number.to_bits()) << shift;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Precision;
 
     fn position(p: usize, width: usize) -> [Vec<f32>; 2] {
         let number = |i: usize| (p * 100 + i) as f32 + 1.0 / 256.0;
         [(0..width).map(number).collect(), (0..width).map(|i| -number(i)).collect()]
     }
 
-    fn filled(kv_heads: usize, head_dim: usize, precision: Precision, n: usize) -> KeysValues {
-        let kernels = Kernels::new(1, precision);
-        let mut cache = KeysValues::new(kv_heads, head_dim, precision);
+    fn filled(kv_heads: usize, head_dim: usize, numbers: CacheNumbers, n: usize) -> KeysValues {
+        let kernels = Kernels::new(1, Precision::F32);
+        let mut cache = KeysValues::new(kv_heads, head_dim, numbers);
         for p in 0..n {
             let [key, value] = position(p, kv_heads * head_dim);
             cache.push(&kernels, &key, &value);
@@ -278,30 +237,38 @@ mod tests {
             let mut found = [vec![0.0; width], vec![0.0; width]];
             let [key, value] = &mut found;
             cache.read(p, key, value);
-            let expected = position(p + first, width).map(|numbers| match cache.precision {
-                Precision::F32 => numbers,
-                Precision::Bf16 => numbers.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
+            let expected = position(p + first, width).map(|numbers| match cache.numbers {
+                CacheNumbers::F32 => numbers,
+                CacheNumbers::Bf16 => numbers.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
+                CacheNumbers::Int8 => numbers.chunks(cache.head_dim).flat_map(in_8_bits).collect(),
             });
             assert_eq!(found, expected, "position {p} of {cache:?}");
         }
     }
 
-    const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
+    /// A head's numbers as [`CacheNumbers::Int8`] defines them.
+    fn in_8_bits(x: &[f32]) -> Vec<f32> {
+        let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+        let scale = largest / 127.0;
+        x.iter().map(|x| (x * (127.0 / largest)).round_ties_even() * scale).collect()
+    }
+
+    const ALL: [CacheNumbers; 3] = [CacheNumbers::F32, CacheNumbers::Bf16, CacheNumbers::Int8];
 
     #[test]
     fn positions_are_read_as_they_were_pushed() {
         for (kv_heads, head_dim) in [(1, 1), (2, 5), (3, 16), (1, 24), (1, 300)] {
-            for precision in BOTH {
-                check(&filled(kv_heads, head_dim, precision, 35), 0);
+            for numbers in ALL {
+                check(&filled(kv_heads, head_dim, numbers, 35), 0);
             }
         }
     }
 
     #[test]
     fn what_is_cut_off_is_overwritten() {
-        for precision in BOTH {
-            let kernels = Kernels::new(1, precision);
-            let mut cache = filled(2, 6, precision, 40);
+        for numbers in ALL {
+            let kernels = Kernels::new(1, Precision::F32);
+            let mut cache = filled(2, 6, numbers, 40);
             cache.truncate(19);
             cache.truncate(30);
             assert_eq!(cache.len(), 19);
@@ -318,13 +285,17 @@ mod tests {
 
     #[test]
     fn room_is_for_whole_panels_and_can_be_given_back() {
-        for precision in BOTH {
-            let mut cache = KeysValues::new(2, 32, precision);
-            let number = if precision == Precision::F32 { 4 } else { 2 };
-            assert_eq!(cache.panel_bytes(), 16 * 2 * 64 * number);
+        for numbers in ALL {
+            let mut cache = KeysValues::new(2, 32, numbers);
+            let (number, scales) = match numbers {
+                CacheNumbers::F32 => (4, 0),
+                CacheNumbers::Bf16 => (2, 0),
+                CacheNumbers::Int8 => (1, 16 * 2 * 2 * 4),
+            };
+            assert_eq!(cache.panel_bytes(), 16 * 2 * 64 * number + scales);
             cache.reserve(33);
             assert_eq!(cache.capacity_bytes(), 3 * cache.panel_bytes());
-            let kernels = Kernels::new(1, precision);
+            let kernels = Kernels::new(1, Precision::F32);
             for p in 0..33 {
                 let [key, value] = position(p, 64);
                 cache.push(&kernels, &key, &value);
