@@ -1,7 +1,7 @@
 //! Teacher-forced negative log-likelihood of given token ids, for comparison with another engine.
 //!
 //! ```text
-//! cargo run --release -p specexit-eval --example nll -- MODEL IDS.jsonl [--threads N] [--f32]
+//! cargo run --release -p specexit-eval --example nll -- MODEL IDS.jsonl [--threads N] [--f32] [--kv-cache NUMBERS]
 //! ```
 //! Every line of IDS.jsonl is `{"id": …, "token_ids": [...], "start": n}`; the tokens from index
 //! `start` on (at least 1) are scored, in natural logs. Prints JSON: `mean_nll` over all scored
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use specexit_kernels::Precision;
+use specexit_kernels::{CacheNumbers, Kernels, Precision};
 use specexit_model::{LogitRows, Model, ModelSource, PREFILL_CHUNK, Target, TargetRows, Workspace};
 
 #[derive(Deserialize)]
@@ -28,13 +28,18 @@ struct Args {
     ids: PathBuf,
     threads: usize,
     precision: Precision,
+    cache: Option<CacheNumbers>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = args()?;
     let text = std::fs::read_to_string(&args.ids)?;
     let items: Vec<Item> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let model = Model::load(&ModelSource::parse(&args.model)?, args.threads, args.precision)?;
+    let mut kernels = Kernels::new(args.threads, args.precision);
+    if let Some(numbers) = args.cache {
+        kernels = kernels.with_cache(numbers);
+    }
+    let model = Model::load_on(&ModelSource::parse(&args.model)?, kernels)?;
     let mut workspace = Workspace::default();
     let (mut total, mut scored, mut results) = (0f64, 0usize, Vec::new());
     for item in items {
@@ -48,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let report = json!({
         "model": model.name,
         "hash": model.hash,
-        "precision": format!("{:?}", args.precision),
+        "arithmetic": model.target.kernels().arithmetic().unwrap_or_else(|| "bf16".to_owned()),
         "mean_nll": total / scored as f64,
         "scored": scored,
         "items": results,
@@ -58,15 +63,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn args() -> Result<Args, Box<dyn Error>> {
-    let usage = "usage: nll MODEL IDS.jsonl [--threads N] [--f32]";
+    let usage = "usage: nll MODEL IDS.jsonl [--threads N] [--f32] [--kv-cache NUMBERS]";
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut places = Vec::new();
-    let mut parsed =
-        Args { model: String::new(), ids: PathBuf::new(), threads, precision: Precision::Bf16 };
+    let (model, ids, precision) = (String::new(), PathBuf::new(), Precision::Bf16);
+    let mut parsed = Args { model, ids, threads, precision, cache: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--f32" => parsed.precision = Precision::F32,
+            "--kv-cache" => parsed.cache = Some(words.next().ok_or(usage)?.parse()?),
             "--threads" => parsed.threads = words.next().ok_or(usage)?.parse()?,
             _ => places.push(word),
         }

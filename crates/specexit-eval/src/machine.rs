@@ -3,7 +3,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use specexit_kernels::{CacheNumbers, Kernels};
 use specexit_model::Target;
 
 /// The machine as far as a CPU timing depends on it.
@@ -32,7 +31,7 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             threads: kernels.threads(),
             isa: kernels.isa().to_string(),
-            precision: precision(kernels),
+            precision: kernels.arithmetic().unwrap_or_else(|| "bf16".to_owned()),
         }
     }
 }
@@ -41,16 +40,6 @@ impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { cpu, cpus, threads, isa, precision } = self;
         write!(f, "{cpu}, {threads} of {cpus} cpus, {isa}, {precision}")
-    }
-}
-
-fn precision(kernels: &Kernels) -> String {
-    let (precision, cache) = (kernels.precision(), kernels.cache_numbers());
-    let name = format!("{precision:?}").to_lowercase();
-    if cache == CacheNumbers::from(precision) {
-        name
-    } else {
-        format!("{name}, {cache} keys and values")
     }
 }
 

@@ -50,18 +50,28 @@ pub(crate) fn narrow<S: Simd>(_: S, y: &mut [bf16], x: &[f32]) {
 /// The largest of the absolute values; NaN if there is one, 0 of nothing.
 #[inline(always)]
 pub(crate) fn largest<S: Simd>(_: S, x: &[f32]) -> f32 {
-    // Without their signs floats are ordered as their bits are, with NaN above infinity.
-    f32::from_bits(x.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff)))
+    // As integers, because their maximum has no order of evaluation and the compiler vectorises it;
+    // a NaN is larger than any number.
+    let mut largest = 0;
+    for x in x {
+        largest = largest.max(x.to_bits() & 0x7fff_ffff);
+    }
+    f32::from_bits(largest)
 }
 
-/// Adding it leaves the nearest integer, ties to even, in the low bits of a float below 2^22.
-const MAGIC: f32 = 12_582_912.0;
+/// Added to and taken from a number of less than 2^22 it rounds to the nearest integer, ties to even,
+/// and leaves that in the low bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// The largest absolute value below which numbers that become integers count as zero: the inverse of their
+/// scale would overflow.
+pub(crate) const SMALLEST: f32 = 1e-30;
 
 /// The nearest integers to `x * factor`, which are less than 2^15, or anything where one is NaN.
 #[inline(always)]
 pub(crate) fn round_words(to: &mut [i16], x: &[f32], factor: f32) {
     for (to, x) in to.iter_mut().zip(x) {
-        *to = (x * factor + MAGIC).to_bits() as i16;
+        *to = (x * factor + ROUND).to_bits() as i16;
     }
 }
 
@@ -69,7 +79,7 @@ pub(crate) fn round_words(to: &mut [i16], x: &[f32], factor: f32) {
 #[inline(always)]
 pub(crate) fn round_bytes<S: Simd>(_: S, to: &mut [i8], x: &[f32], factor: f32) {
     for (to, x) in to.iter_mut().zip(x) {
-        *to = (x * factor + MAGIC).to_bits() as i8;
+        *to = (x * factor + ROUND).to_bits() as i8;
     }
 }
 

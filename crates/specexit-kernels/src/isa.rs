@@ -7,7 +7,8 @@ use std::str::FromStr;
 ///
 /// Results on `Avx2` and `Avx512` have the same bits; `Scalar` differs in the last bits where the
 /// others fuse multiplication and addition, `Avx512Bf16` and `Amx` in what [`Precision::Bf16`] multiplies
-/// in bf16 (with quantised weights they have the bits of the other two).
+/// in bf16 (products with quantised weights have the bits of the other two) and in attention to keys and
+/// values in 8 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Portable code; the twin the others are tested against.
@@ -16,8 +17,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 with dot products of bf16 pairs (`vdpbf16ps`, AVX-512 BF16) and of bytes
-    /// (`vpdpbusd`, AVX-512 VNNI): every CPU with the first has the second.
+    /// AVX-512 with dot products of bf16 pairs (`vdpbf16ps`, AVX-512 BF16) and of integers (`vpdpbusd`,
+    /// `vpdpwssd`, AVX-512 VNNI): every CPU with the first has the second.
     Avx512Bf16,
     /// The same with products of whole tiles of bf16 (`tdpbf16ps`, AMX).
     Amx,
@@ -165,7 +166,7 @@ impl CheckedIsa {
         self.0
     }
 
-    /// Whether the CPU has `vdpbf16ps` and `vpdpbusd`, and they are to be used.
+    /// Whether the CPU has `vdpbf16ps`, `vpdpbusd` and `vpdpwssd`, and they are to be used.
     pub(crate) fn has_pair_products(self) -> bool {
         self.0 >= Isa::Avx512Bf16
     }

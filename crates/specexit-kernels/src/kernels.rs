@@ -75,6 +75,18 @@ impl Kernels {
         self.precision
     }
 
+    /// What is computed in, unless all of it is bf16: `f32`, or `bf16, int8 keys and values`. Files that are
+    /// gone on with name it, since results differ.
+    pub fn arithmetic(&self) -> Option<String> {
+        let (precision, cache) = (self.precision, self.cache_numbers);
+        let name = CacheNumbers::from(precision);
+        match (precision, cache) {
+            (Precision::Bf16, CacheNumbers::Bf16) => None,
+            _ if cache == name => Some(name.to_string()),
+            _ => Some(format!("{name}, {cache} keys and values")),
+        }
+    }
+
     /// In which numbers a model on these kernels keeps keys and values.
     pub fn cache_numbers(&self) -> CacheNumbers {
         self.cache_numbers

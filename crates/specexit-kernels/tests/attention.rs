@@ -278,8 +278,11 @@ fn in_8_bits_nothing_is_lost_of_heads_of_any_width_and_nan_is_not_hidden() {
     for head_dim in [8, 512, 1030] {
         let shape =
             AttentionShape { heads: 1, kv_heads: 1, head_dim, scale: 1.0 / head_dim as f32 };
-        let numbers = [vec![1.0; 3 * head_dim], [[0.5, -0.25, 1.0]; 1030].concat()];
-        let numbers = numbers.map(|n| n[..3 * head_dim].to_vec());
+        let keys = [1.0, -1.0, 0.5].map(|key| vec![key; head_dim]).concat();
+        let values = [[0.5, -0.25, 1.0]; 1030].concat()[..3 * head_dim].to_vec();
+        let numbers = [keys, values];
+        // Queries are 1, so that scores are the keys.
+        let weights = [1.0_f32, -1.0, 0.5].map(f32::exp);
         for kernels in all_kernels(1) {
             let run = |numbers: &[Vec<f32>; 2]| {
                 let cache = &filled(1, head_dim, CacheNumbers::Int8, numbers);
@@ -289,8 +292,8 @@ fn in_8_bits_nothing_is_lost_of_heads_of_any_width_and_nan_is_not_hidden() {
                 out
             };
             for (column, found) in run(&numbers).iter().enumerate() {
-                let values = (0..3).map(|p| numbers[1][p * head_dim + column]);
-                let expected = values.sum::<f32>() / 3.0;
+                let values = (0..3).map(|p| weights[p] * numbers[1][p * head_dim + column]);
+                let expected = values.sum::<f32>() / weights.iter().sum::<f32>();
                 assert!((found - expected).abs() < 1.0 / 127.0, "{found} {expected}");
             }
             for which in 0..2 {

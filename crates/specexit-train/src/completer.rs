@@ -88,6 +88,11 @@ pub trait Completer {
     /// Most tokens of a prompt and its continuation together.
     fn context(&self) -> usize;
 
+    /// What it computes in, where that is known and not bf16 (`Kernels::arithmetic`).
+    fn arithmetic(&self) -> Option<String> {
+        None
+    }
+
     /// Makes sure that what is needed can be had; the server's identity, where there is one.
     ///
     /// # Errors
@@ -129,6 +134,10 @@ impl Completer for Engine {
 
     fn context(&self) -> usize {
         self.target().config.max_position_embeddings
+    }
+
+    fn arithmetic(&self) -> Option<String> {
+        self.target().kernels().arithmetic()
     }
 
     fn prepare(&mut self, needs: Needs) -> Result<Option<EndpointId>> {

@@ -31,6 +31,9 @@ pub struct Calibration {
     pub model: Named,
     /// The head.
     pub head: Named,
+    /// What the target computed in (`Kernels::arithmetic`); absent for bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<String>,
     /// Identity of questions, prompts and gold answers.
     pub questions_hash: String,
     /// Questions asked.
@@ -102,6 +105,7 @@ impl Calibration {
             date,
             model,
             head,
+            arithmetic: None,
             questions_hash,
             questions: 0,
             right: 0,

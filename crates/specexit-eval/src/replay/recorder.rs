@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use specexit_engine::{Engine, Finish, Method, Output, Phase, Request, TokenId};
-use specexit_model::Model;
+use specexit_model::{Model, Target};
 use specexit_train::{PROGRAM, Progress, jsonl::Appender};
 
 use super::recording::{Closed, RECORDINGS_FORMAT, RECORDINGS_VERSION, Recording};
@@ -209,7 +209,7 @@ fn open_cuts(
 /// Everything that a recording depends on.
 fn header(model: &Model, tasks: &[Task], options: &RecordOptions) -> Value {
     let r = &options.request;
-    json!({
+    let mut header = json!({
         "format": RECORDINGS_FORMAT,
         "version": RECORDINGS_VERSION,
         "program": PROGRAM,
@@ -219,5 +219,14 @@ fn header(model: &Model, tasks: &[Task], options: &RecordOptions) -> Value {
         "boundaries": r.policy.as_ref().map(|policy| &policy.boundaries),
         "closing_text": r.closing_text,
         "max_new_tokens": r.max_new_tokens,
-    })
+    });
+    name_arithmetic(&mut header, &model.target);
+    header
+}
+
+/// Names what `target` computes in, unless that is bf16.
+pub(super) fn name_arithmetic(header: &mut Value, target: &Target) {
+    if let Some(arithmetic) = target.kernels().arithmetic() {
+        header["arithmetic"] = arithmetic.into();
+    }
 }

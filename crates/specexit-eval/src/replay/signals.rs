@@ -7,6 +7,7 @@ use serde_json::json;
 use specexit_engine::{Engine, Request, Signals};
 use specexit_train::{PROGRAM, Progress, jsonl::Appender};
 
+use super::recorder::name_arithmetic;
 use super::recording::Recording;
 use crate::comparison::Named;
 use crate::error::Result;
@@ -41,7 +42,7 @@ pub fn read_signals(
             .unwrap_or_default(),
     );
     let boundaries = base.policy.as_ref().map(|policy| &policy.boundaries);
-    let header = json!({
+    let mut header = json!({
         "format": SIGNALS_FORMAT,
         "version": SIGNALS_VERSION,
         "program": PROGRAM,
@@ -49,6 +50,7 @@ pub fn read_signals(
         "recordings": {"count": recordings.len(), "hash": texts},
         "boundaries": boundaries,
     });
+    name_arithmetic(&mut header, engine.target());
     let (mut file, lines): (_, Vec<SignalLine>) =
         Appender::resume(out, SIGNALS_FORMAT, SIGNALS_VERSION, &header)?;
     let unpacked = lines.into_iter().map(|line| line.signals.into_iter().map(unpack).collect());

@@ -13,7 +13,8 @@ use crate::simd::Simd;
 pub(crate) struct On {
     pub(crate) isa: CheckedIsa,
     /// Under bf16, queries and weights are rounded where they meet keys and values in bf16, as the
-    /// activations of linear layers are.
+    /// activations of linear layers are; and, where the CPU multiplies them so, to 16 bits where they
+    /// meet 8 bits.
     pub(crate) precision: Precision,
 }
 
@@ -57,7 +58,7 @@ fn with_bf16<S: Simd>(s: S, block: &Block<'_>, job: &Job, out: &Disjoint<'_, f32
 
 #[inline(always)]
 fn with_bytes<S: Simd>(s: S, block: &Block<'_>, job: &Job, out: &Disjoint<'_, f32>) {
-    attend(WidenedBytes(s), block, job, out);
+    attend(WidenedBytes::new(s), block, job, out);
 }
 
 /// With products of bf16 pairs.

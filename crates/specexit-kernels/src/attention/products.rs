@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use crate::dot::{Dot, Vector};
+use crate::dot::{Dot, Vector, Widened};
 use crate::simd::{LANES, Simd};
 
 /// A block of sixteen numbers, or pairs of them, times one number or pair, added up lane by lane.
@@ -89,9 +89,15 @@ impl<D: Dot> Products for D {
 /// Pairs of bytes.
 type Bytes = [i8; 2 * LANES];
 
-/// Blocks of bytes widened to f32.
+/// Blocks of bytes widened to f32; all else is as with blocks of bf16.
 #[derive(Clone, Copy)]
-pub(super) struct WidenedBytes<S>(pub(super) S);
+pub(super) struct WidenedBytes<S>(Widened<S>);
+
+impl<S> WidenedBytes<S> {
+    pub(super) fn new(s: S) -> WidenedBytes<S> {
+        WidenedBytes(Widened { s, rounded: false })
+    }
+}
 
 impl<S: Simd> Products for WidenedBytes<S> {
     type S = S;
@@ -104,27 +110,27 @@ impl<S: Simd> Products for WidenedBytes<S> {
 
     #[inline(always)]
     fn simd(self) -> S {
-        self.0
+        self.0.s
     }
 
     #[inline(always)]
     fn weights(self, block: &Bytes) -> (S::F, S::F) {
-        self.0.widen_bytes(block)
+        self.0.s.widen_bytes(block)
     }
 
     #[inline(always)]
-    fn splat(self, [first, second]: [f32; 2]) -> (S::F, S::F) {
-        (self.0.splat(first), self.0.splat(second))
+    fn splat(self, x: [f32; 2]) -> (S::F, S::F) {
+        Dot::splat(self.0, x)
     }
 
     #[inline(always)]
     fn zero(self) -> S::F {
-        self.0.splat(0.0)
+        Products::zero(self.0)
     }
 
     #[inline(always)]
     fn step(self, sum: S::F, x: (S::F, S::F), w: (S::F, S::F)) -> S::F {
-        self.0.fma(x.1, w.1, self.0.fma(x.0, w.0, sum))
+        Dot::step(self.0, sum, x, w)
     }
 
     #[inline(always)]
@@ -133,16 +139,13 @@ impl<S: Simd> Products for WidenedBytes<S> {
     }
 
     #[inline(always)]
-    fn first_only(self, (first, _): (S::F, S::F)) -> (S::F, S::F) {
-        (first, self.0.splat(0.0))
+    fn first_only(self, w: (S::F, S::F)) -> (S::F, S::F) {
+        Dot::first_only(self.0, w)
     }
 
     #[inline(always)]
     fn pack(self, packed: &mut [[f32; 2]], x: &[f32]) -> f32 {
-        let (packed, padding) = packed.as_flattened_mut().split_at_mut(x.len());
-        packed.copy_from_slice(x);
-        padding.fill(0.0);
-        1.0
+        Products::pack(self.0, packed, x)
     }
 }
 
@@ -157,7 +160,7 @@ mod words {
     };
 
     use super::{Bytes, Products};
-    use crate::elementwise::{largest, round_words};
+    use crate::elementwise::{SMALLEST, largest, round_words};
     use crate::simd::Avx512;
 
     /// Pairs of integers of 16 bits, the first in the low half; `vpdpwssd` adds two products to each lane,
@@ -235,7 +238,7 @@ mod words {
             let (packed, padding) = packed.as_flattened_mut().split_at_mut(x.len());
             let limit = (i32::MAX as usize / 128 / x.len().max(1)).min(32_767) as f32;
             let largest = largest(self.0, x);
-            let factor = if largest < 1e-30 { 0.0 } else { limit / largest };
+            let factor = if largest < SMALLEST { 0.0 } else { limit / largest };
             round_words(packed, x, factor);
             padding.fill(0);
             largest / limit

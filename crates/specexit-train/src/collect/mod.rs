@@ -233,6 +233,7 @@ pub fn collect(
         program: PROGRAM.to_owned(),
         model: ModelId::of_text(model),
         endpoint,
+        arithmetic: completer.arithmetic(),
         options: rules.clone(),
     };
     let mut summary = CollectSummary::default();

@@ -32,6 +32,9 @@ pub struct TraceHeader {
     /// The server that generated, where it was not this program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<EndpointId>,
+    /// What the target computed in; absent for bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<String>,
     /// The options that decide what the records say, the seed among them.
     pub options: CollectRules,
 }

@@ -15,6 +15,11 @@ pub(crate) trait TargetSource {
     /// Rows V of its output projection.
     fn vocab_size(&self) -> usize;
 
+    /// What it computes in, unless that is bf16 (`Kernels::arithmetic`).
+    fn arithmetic(&self) -> Option<String> {
+        None
+    }
+
     /// Tapped states `[tokens, 3 H_t]` and normed final states `[tokens, H_t]`.
     ///
     /// A position's states depend on the tokens up to it alone, to the last bit.
@@ -54,6 +59,10 @@ impl TargetSource for LoadedTarget {
 
     fn vocab_size(&self) -> usize {
         self.target.config.vocab_size
+    }
+
+    fn arithmetic(&self) -> Option<String> {
+        self.target.kernels().arithmetic()
     }
 
     fn states(&self, tokens: &[TokenId]) -> Result<(Vec<f32>, Vec<f32>)> {

@@ -50,6 +50,9 @@ struct StatesHeader {
     sequences_hash: String,
     /// Width H_t.
     hidden_size: usize,
+    /// What they were computed in; absent for bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arithmetic: Option<String>,
     /// What a record holds; absent for whole ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<String>,
@@ -341,6 +344,7 @@ impl<'a, S: TargetSource> States<'a, S> {
             target_hash: target_hash.to_owned(),
             sequences_hash: hasher.finish(),
             hidden_size: self.source.hidden_size(),
+            arithmetic: self.source.arithmetic(),
             content: (self.content == Content::Labelled).then(|| "labelled".to_owned()),
         };
         let path = folder.join("states.json");

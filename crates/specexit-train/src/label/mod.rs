@@ -190,6 +190,7 @@ pub fn label(
         program: PROGRAM.to_owned(),
         model: id,
         endpoint,
+        arithmetic: completer.arithmetic(),
         traces_header: sha256_hex(&traces_header),
         options: options.rules.clone(),
     };

@@ -31,6 +31,9 @@ pub struct LabelHeader {
     /// The server that answered, where it was not this program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<EndpointId>,
+    /// What the target computed in; absent for bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<String>,
     /// Hash of the trace file's header; records name the traces themselves.
     pub traces_header: String,
     /// The options that decide what the records say.

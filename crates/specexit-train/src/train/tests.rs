@@ -49,6 +49,7 @@ fn write_labels(path: &Path, hash: &str) {
         program: PROGRAM.to_owned(),
         model: ModelId { hash: hash.to_owned(), ..facts().id },
         endpoint: None,
+        arithmetic: None,
         traces_header: String::new(),
         options: LabelRules::default(),
     };

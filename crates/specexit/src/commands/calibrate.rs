@@ -34,6 +34,7 @@ pub(crate) fn calibrate(args: high::Calibrate) -> anyhow::Result<()> {
 
     let full = table.recordings().map(|r| r.thinking_tokens as f64);
     let mut calibration = Calibration::new(named(&model), head, today(), tasks_hash(&tasks));
+    calibration.arithmetic = model.target.kernels().arithmetic();
     calibration.questions = tasks.len();
     calibration.right = table.recordings().filter(|r| r.correct).count();
     calibration.full_thinking_tokens = full.sum::<f64>() / tasks.len() as f64;

@@ -25,7 +25,10 @@ pub(crate) fn serve(args: high::Serve) -> anyhow::Result<()> {
         modes,
         mode: args.mode,
         policy: args.policy,
-        calibration: calibration.filter(|calibration| calibration.model.hash == model.hash),
+        calibration: calibration.filter(|calibration| {
+            calibration.model.hash == model.hash
+                && calibration.arithmetic == model.target.kernels().arithmetic()
+        }),
         head_hash: args.head.as_ref().map(HeadChoice::hash).transpose()?.unwrap_or_default(),
         loops: args.loops,
         stall: args.stall,

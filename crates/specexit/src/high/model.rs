@@ -85,8 +85,8 @@ pub(crate) struct HeadChoice {
     /// When its signals end a thought, where the head says so.
     pub(crate) policy: Option<Policy>,
     allow_other_target: bool,
-    /// Hash of the model that a promise in use was made for.
-    promised_for: OnceCell<String>,
+    /// Hash of the model that a promise in use was made for, and what that computed in.
+    promised_for: OnceCell<(String, Option<String>)>,
     /// It came with the model instead of being named: where nothing drafts, it is left alone.
     implied: bool,
 }
@@ -180,7 +180,8 @@ impl HeadChoice {
             );
         };
         let promise = calibration.promise(risk, &self.hash()?)?;
-        let _ = self.promised_for.set(calibration.model.hash.clone());
+        let made_for = (calibration.model.hash.clone(), calibration.arithmetic.clone());
+        let _ = self.promised_for.set(made_for);
         let never = || Policy { thresholds: Thresholds::OFF, ..Profile::Default.policy() };
         Ok(promise.policy.clone().unwrap_or_else(never))
     }
@@ -205,7 +206,8 @@ impl HeadChoice {
                 short(&model.hash)
             );
         }
-        if let Some(calibrated) = self.promised_for.get().filter(|hash| **hash != model.hash) {
+        let Some((calibrated, arithmetic)) = self.promised_for.get() else { return Ok(head) };
+        if *calibrated != model.hash {
             anyhow::bail!(
                 "--risk: the calibration of the head in {} is about another model ({}), and this is {} \
                  ({}); calibrate the head on this one",
@@ -213,6 +215,18 @@ impl HeadChoice {
                 short(calibrated),
                 model.name,
                 short(&model.hash)
+            );
+        }
+        let ours = model.target.kernels().arithmetic();
+        if *arithmetic != ours {
+            let name =
+                |arithmetic: &Option<String>| arithmetic.clone().unwrap_or("bf16".to_owned());
+            anyhow::bail!(
+                "--risk: the head in {} was calibrated in {}, and this is {}; calibrate it with the same \
+                 --f32 and --kv-cache",
+                self.path().display(),
+                name(arithmetic),
+                name(&ours)
             );
         }
         Ok(head)

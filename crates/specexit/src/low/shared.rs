@@ -24,8 +24,9 @@ pub(crate) struct ModelArgs {
     /// reference
     #[arg(long)]
     pub(crate) f32: bool,
-    /// Keep keys and values in these numbers: f32, bf16 or int8, which takes little more than half the room
-    /// of bf16 and is read as much faster, at 8 bits for each [default: bf16, or f32 with --f32]
+    /// Keep keys and values as f32, bf16 or int8: 8 bits with a scale for each head and position, where
+    /// nearly twice as many tokens fit and many sequences at once are faster [default: bf16, or f32 with
+    /// --f32]
     #[arg(long, value_name = "NUMBERS")]
     pub(crate) kv_cache: Option<CacheNumbers>,
 }

@@ -49,6 +49,11 @@ fn wrong_usage_is_one_sentence() {
             "invalid value 'high' for '--confidence <X>': expected a number or off; see `--help`",
         ),
         (
+            &["generate", "--model", "m", "--kv-cache", "int4", "Hi"],
+            "invalid value 'int4' for '--kv-cache <NUMBERS>': unknown numbers of a cache \"int4\" (one of \
+             f32, bf16, int8); see `--help`",
+        ),
+        (
             &["label", "--model", "m", "--traces", "t", "--out", "o", "--confidence-kind", "C9"],
             "invalid value 'C9' for '--confidence-kind <KIND>': unknown variant `C9`, expected one \
              of `C1`, `C2`, `C3`; see `--help`",

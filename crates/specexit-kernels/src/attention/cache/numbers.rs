@@ -15,8 +15,12 @@ pub enum CacheNumbers {
     /// Rounded to the nearest bf16, ties to even.
     Bf16,
     /// In 8 bits: a head's keys, and its values, at one position are integers between -127 and 127 times the
-    /// scale `max |x| / 127`, rounded to the nearest with ties to even; those with no number of at least
-    /// 1e-30 count as 0. A NaN or infinity among them makes all of them NaN.
+    /// scale `max |x| / 127`, rounded to the nearest with ties to even. A NaN or infinity among them makes
+    /// all of them NaN.
+    ///
+    /// Under [`Precision::Bf16`] a CPU with AVX-512 BF16 rounds queries, and weights times the scales of
+    /// values, to 16 bits and adds the products exactly. Keys or values with no number of at least 1e-30
+    /// count as 0, and so may values below 2e-28 there.
     Int8,
 }
 

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::{CacheNumbers, KeysValues, Line, PANEL};
+use crate::elementwise::SMALLEST;
 use crate::kernels::Kernels;
 use crate::simd::LANES;
 
@@ -85,7 +86,7 @@ pub(super) fn position(cache: &mut KeysValues, kernels: &Kernels, key: &[f32], v
 fn scale(kernels: &Kernels, x: &[f32], scale: &mut f32) -> f32 {
     let largest = kernels.largest(x);
     *scale = largest / 127.0;
-    if largest < 1e-30 { 0.0 } else { 127.0 / largest }
+    if largest < SMALLEST { 0.0 } else { 127.0 / largest }
 }
 
 /// Writes the first or the second bf16 of each pair and leaves the other as it is.

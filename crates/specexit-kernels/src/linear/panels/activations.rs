@@ -3,14 +3,8 @@
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::blocks::BLOCK_COLUMNS;
+use crate::elementwise::{ROUND, SMALLEST, largest};
 use crate::simd::Simd;
-
-/// The largest absolute value below which a block counts as zero: its inverse scale would overflow.
-const SMALLEST: f32 = 1e-30;
-
-/// Added to and taken from a number of less than 2^22 it rounds to the nearest integer, ties to even,
-/// and leaves that in the low bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// 32 activations of a row: `x ≈ scale * codes`, and what all weight formats want to know of them.
 /// A cache line.
@@ -43,7 +37,7 @@ impl QuantisedBlock {
 /// Rows of `x` `[_, cols]`, `cols` a multiple of 32, in `stride` blocks each.
 #[inline(always)]
 pub(in crate::linear) fn quantise<S: Simd>(
-    _: S,
+    s: S,
     packed: &mut [QuantisedBlock],
     stride: usize,
     x: &[f32],
@@ -53,21 +47,15 @@ pub(in crate::linear) fn quantise<S: Simd>(
         let (blocks, _) = x.as_chunks::<BLOCK_COLUMNS>();
         let (whole, rest) = packed.split_at_mut(blocks.len());
         for (packed, x) in whole.iter_mut().zip(blocks) {
-            quantise_block(packed, x);
+            quantise_block(s, packed, x);
         }
         rest.fill(QuantisedBlock::ZERO);
     }
 }
 
 #[inline(always)]
-fn quantise_block(packed: &mut QuantisedBlock, x: &[f32; BLOCK_COLUMNS]) {
-    // As integers, because their maximum has no order of evaluation and the compiler vectorises it;
-    // a NaN is larger than any number.
-    let mut largest = 0;
-    for x in x {
-        largest = largest.max(x.to_bits() & 0x7fff_ffff);
-    }
-    let largest = f32::from_bits(largest);
+fn quantise_block<S: Simd>(s: S, packed: &mut QuantisedBlock, x: &[f32; BLOCK_COLUMNS]) {
+    let largest = largest(s, x);
     let (scale, inverse) = if !largest.is_finite() {
         (f32::NAN, 0.0)
     } else if largest < SMALLEST {
