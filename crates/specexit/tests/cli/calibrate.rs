@@ -85,6 +85,21 @@ fn a_promise_is_made_used_and_checked() {
     assert_eq!(code, 1);
     assert!(sentence.contains("only at 0.1, 0.2; calibrate for it"), "{sentence}");
 
+    // In other numbers other signals come out, and other answers.
+    let in_8_bits = ["--kv-cache", "int8"];
+    let (code, sentence) =
+        failure(&[&thought[..], &in_8_bits, &["--risk", "0.25", question]].concat());
+    assert_eq!(code, 1);
+    assert!(
+        sentence.contains("was calibrated in bf16, and this is bf16, int8 keys and values"),
+        "{sentence}"
+    );
+    let answered = json(&[&thought[..], &in_8_bits, &[question]].concat());
+    assert_eq!(answered["exit"]["reason"], "signals");
+    let args = calibrate(&["--risk", "0.2", "--kv-cache", "int8"]);
+    let (_, sentence) = failure(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(sentence.contains("recordings.jsonl") && sentence.contains("arithmetic"), "{sentence}");
+
     // Another head's weights are another head.
     let mut weights = std::fs::read(f.path("own/model.safetensors")).unwrap();
     *weights.last_mut().unwrap() ^= 1;
