@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use specexit_kernels::{CacheNumbers, Kernels, Precision};
+use specexit_kernels::{CacheNumbers, DEFAULT_ARITHMETIC, Kernels, Precision};
 use specexit_model::{LogitRows, Model, ModelSource, PREFILL_CHUNK, Target, TargetRows, Workspace};
 
 #[derive(Deserialize)]
@@ -50,10 +50,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mean = sum / tokens as f64;
         results.push(json!({"id": item.id, "nll": mean, "sum": sum, "tokens": tokens}));
     }
+    let arithmetic = model.target.kernels().arithmetic();
     let report = json!({
         "model": model.name,
         "hash": model.hash,
-        "arithmetic": model.target.kernels().arithmetic().unwrap_or_else(|| "bf16".to_owned()),
+        "arithmetic": arithmetic.as_deref().unwrap_or(DEFAULT_ARITHMETIC),
         "mean_nll": total / scored as f64,
         "scored": scored,
         "items": results,

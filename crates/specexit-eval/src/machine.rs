@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use specexit_kernels::DEFAULT_ARITHMETIC;
 use specexit_model::Target;
 
 /// The machine as far as a CPU timing depends on it.
@@ -31,7 +32,7 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             threads: kernels.threads(),
             isa: kernels.isa().to_string(),
-            precision: kernels.arithmetic().unwrap_or_else(|| "bf16".to_owned()),
+            precision: kernels.arithmetic().unwrap_or_else(|| DEFAULT_ARITHMETIC.to_owned()),
         }
     }
 }

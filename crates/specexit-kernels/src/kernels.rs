@@ -17,6 +17,9 @@ use crate::rope::{RopeTable, rope_rows};
 /// Values from which an operation value by value is worth a fork-join.
 const PARALLEL_VALUES: usize = if cfg!(miri) { 32 } else { 1 << 15 };
 
+/// The name of what is computed in where [`Kernels::arithmetic`] has none.
+pub const DEFAULT_ARITHMETIC: &str = "bf16";
+
 /// The operations of a decoder over preallocated slices: a pool of threads, an instruction set and a
 /// precision.
 ///
@@ -75,7 +78,7 @@ impl Kernels {
         self.precision
     }
 
-    /// What is computed in, unless all of it is bf16: `f32`, or `bf16, int8 keys and values`. Files that are
+    /// What is computed in, unless all of it is bf16 ([`DEFAULT_ARITHMETIC`]): `f32`, or `bf16, int8 keys and values`. Files that are
     /// gone on with name it, since results differ.
     pub fn arithmetic(&self) -> Option<String> {
         let (precision, cache) = (self.precision, self.cache_numbers);

@@ -71,7 +71,7 @@ pub use attention::{
 pub use blocks::BlockFormat;
 pub use half::bf16;
 pub use isa::{Isa, ParseIsaError, Precision};
-pub use kernels::Kernels;
+pub use kernels::{DEFAULT_ARITHMETIC, Kernels};
 pub use mapped::MappedFile;
 pub use matrix::{BlocksError, Matrix};
 pub use measure::{ProductProbe, ReadProbe};

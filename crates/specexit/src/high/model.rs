@@ -7,7 +7,7 @@ use std::sync::Arc;
 use specexit_engine::{Engine, EngineOptions, Policy};
 use specexit_eval::calibrate::{CALIBRATION_FILE, Calibration};
 use specexit_exit::{Profile, Thresholds};
-use specexit_kernels::{CacheNumbers, Kernels, Precision};
+use specexit_kernels::{CacheNumbers, DEFAULT_ARITHMETIC, Kernels, Precision};
 use specexit_model::head_file::{HEAD_CONFIG, HEAD_WEIGHTS, HeadConfig};
 use specexit_model::probe::has_probe;
 use specexit_model::{DraftHead, Embedded, Model, ModelSource, Weights};
@@ -219,8 +219,9 @@ impl HeadChoice {
         }
         let ours = model.target.kernels().arithmetic();
         if *arithmetic != ours {
-            let name =
-                |arithmetic: &Option<String>| arithmetic.clone().unwrap_or("bf16".to_owned());
+            let name = |arithmetic: &Option<String>| {
+                arithmetic.clone().unwrap_or(DEFAULT_ARITHMETIC.to_owned())
+            };
             anyhow::bail!(
                 "--risk: the head in {} was calibrated in {}, and this is {}; calibrate it with the same \
                  --f32 and --kv-cache",

@@ -44,13 +44,7 @@ pub(super) fn position(cache: &mut KeysValues, kernels: &Kernels, key: &[f32], v
                 let values: &mut [u32] = bytemuck::cast_slice_mut(values);
                 let values = &mut values[start * LANES..][..value.len()];
                 let mut rounded = [bf16::ZERO; PIECE];
-                for (blocks, key) in keys.chunks_mut(PIECE / 2).zip(key.chunks(PIECE)) {
-                    kernels.round(&mut rounded[..key.len()], key);
-                    rounded[key.len()..].fill(bf16::ZERO);
-                    for (block, pair) in blocks.iter_mut().zip(rounded.as_chunks().0) {
-                        block[lane] = *pair;
-                    }
-                }
+                put_key(keys, lane, key, &mut rounded, |to, key| kernels.round(to, key));
                 for (pairs, value) in values.chunks_mut(PIECE).zip(value.chunks(PIECE)) {
                     kernels.round(&mut rounded[..value.len()], value);
                     put_beside(pairs, &rounded[..value.len()], lane % 2);
@@ -63,13 +57,9 @@ pub(super) fn position(cache: &mut KeysValues, kernels: &Kernels, key: &[f32], v
                 let scales: &mut [[f32; PANEL]] = bytemuck::cast_slice_mut::<Line, _>(scales);
                 let mut bytes = [0; PIECE];
                 let factor = scale(kernels, key, &mut scales[0][lane]);
-                for (blocks, key) in keys.chunks_mut(PIECE / 2).zip(key.chunks(PIECE)) {
-                    kernels.round_bytes(&mut bytes[..key.len()], key, factor);
-                    bytes[key.len()..].fill(0);
-                    for (block, pair) in blocks.iter_mut().zip(bytes.as_chunks().0) {
-                        block[lane] = *pair;
-                    }
-                }
+                put_key(keys, lane, key, &mut bytes, |to, key| {
+                    kernels.round_bytes(to, key, factor);
+                });
                 let factor = scale(kernels, value, &mut scales[1][lane]);
                 for (pairs, value) in values.chunks_mut(PIECE).zip(value.chunks(PIECE)) {
                     kernels.round_bytes(&mut bytes[..value.len()], value, factor);
@@ -78,6 +68,23 @@ pub(super) fn position(cache: &mut KeysValues, kernels: &Kernels, key: &[f32], v
                     }
                 }
             }
+        }
+    }
+}
+
+/// Writes a key, rounded piece by piece, as pairs of neighbouring columns, the last one padded with 0.
+fn put_key<T: Copy + Default>(
+    blocks: &mut [[[T; 2]; PANEL]],
+    lane: usize,
+    key: &[f32],
+    rounded: &mut [T; PIECE],
+    round: impl Fn(&mut [T], &[f32]),
+) {
+    for (blocks, key) in blocks.chunks_mut(PIECE / 2).zip(key.chunks(PIECE)) {
+        round(&mut rounded[..key.len()], key);
+        rounded[key.len()..].fill(T::default());
+        for (block, pair) in blocks.iter_mut().zip(rounded.as_chunks().0) {
+            block[lane] = *pair;
         }
     }
 }
